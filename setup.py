@@ -1,0 +1,38 @@
+"Everything the package says of itself stands in settings.ini; this file only reads it."
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+config = ConfigParser()
+config.read(here / "settings.ini", encoding="utf-8")
+settings = config["DEFAULT"]
+
+extras = {name: settings[f"{name}_requirements"].split() for name in ("classical", "run", "docs", "dev")}
+extras["all"] = sorted({requirement for group in extras.values() for requirement in group})
+
+setup(
+    name=settings["lib_name"],
+    version=settings["version"],
+    description=settings["description"],
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    keywords=settings["keywords"].split(),
+    author=settings["author"],
+    author_email=settings["author_email"],
+    license="Apache-2.0",
+    url=settings["git_url"],
+    packages=find_packages(include=["fmnist_cluster*"]),
+    package_data={"fmnist_cluster": ["py.typed"]},
+    python_requires=f">={settings['min_python']}",
+    install_requires=settings["requirements"].split(),
+    extras_require=extras,
+    entry_points={"nbdev": [f"{settings['lib_name']}={settings['lib_name']}._modidx:d"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Natural Language :: English",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)),
+    ],
+)
