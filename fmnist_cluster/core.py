@@ -274,12 +274,12 @@ def unknown_parameters(history: list[str]) -> set[str]:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def stage_folder(run: str, dataset: str, seed: int, chapter: str) -> Path:
-    "Folder of one chapter of one run; names that would lead out of the runs folder are refused."
+def stage_folder(run: str, dataset: str, seed: int | None, chapter: str) -> Path:
+    "Folder of one chapter of one run (`seed` None: of a chapter over all seeds); names that lead out of the runs folder are refused."
     for what, name in {"run": run, "dataset": dataset, "chapter": chapter}.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise InputError(f"{what} is {name!r}; expected letters, digits, '.', '_' or '-', beginning with a letter or digit.")
-    return runs_root() / run / dataset / f"seed={seed}" / chapter
+    return runs_root() / run / dataset / ("" if seed is None else f"seed={seed}") / chapter
 
 
 def completed(folder) -> dict | None:
@@ -316,6 +316,8 @@ class Stage:
         Name of the notebook without ending, e.g. ``"06_dec_idec"``.
     dataset, seed, run, out_run, preset, device, force
         As in every notebook's parameters cell. `run` is read; `out_run` (if not empty) is written.
+    over_seeds : bool, default False
+        The chapter looks at all seeds of a run: its folder lies beside theirs, and `seed` governs its own draws only.
     **parameters
         The chapter's own parameters: recorded, and compared when the stage is already complete.
 
@@ -326,13 +328,14 @@ class Stage:
         that is complete with other parameters (unless `force`).
     """
 
-    def __init__(self, chapter, *, dataset, seed, run, out_run="", preset="full", device="auto", force=False, **parameters):
+    def __init__(self, chapter, *, dataset, seed, run, out_run="", preset="full", device="auto", force=False,
+                 over_seeds=False, **parameters):
         _refuse_unknown_parameters()
         seed_everything(seed)
         self.chapter, self.dataset, self.seed, self.run, self.preset = chapter, dataset, int(seed), run, preset
         self.device, self.force = pick_device(device), bool(force)
         self.parameters = plain(parameters)
-        self.folder = stage_folder(out_run or run, dataset, seed, chapter)
+        self.folder = stage_folder(out_run or run, dataset, None if over_seeds else seed, chapter)
         self.methods = {}
         changed = changed_parameters(self.folder, self.parameters)
         if changed and not self.force:
