@@ -1,0 +1,72 @@
+# One entry for everything: `make` alone lists what there is. Settings are given as NAME=value after the target.
+PYTHON ?= python3
+PRESET ?= quick
+SEED ?= 42
+SEEDS ?= $(SEED)
+DATASET ?=
+RUN ?=
+FORCE ?=
+
+BIN := $(CURDIR)/.venv/bin
+STAMP := .venv/.installed
+export PATH := $(BIN):$(PATH)
+
+# the data lies beside the checkout on some machines; what is set already is left alone
+ifeq ($(origin FMNIST_CLUSTER_DATA),undefined)
+ifneq ($(wildcard ../shared/data),)
+export FMNIST_CLUSTER_DATA := $(abspath ../shared/data)
+endif
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test test-all export clean readme docs reference lab lock hooks
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(STAMP)  ## .venv with every version of requirements.lock and this checkout (the other targets do it themselves)
+
+$(STAMP): requirements.lock settings.ini setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	    { echo "$$($(PYTHON) --version 2>&1) is here; Python 3.11 to 3.13 is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing requirements.lock into .venv (once; several GB with PyTorch's CUDA libraries)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv 2>/dev/null || echo "uv cannot be had; pip does it, more slowly"
+	@if test -x $(BIN)/uv; then installer="$(BIN)/uv pip install --quiet --python $(BIN)/python"; \
+	    else installer="$(BIN)/python -m pip install --quiet --disable-pip-version-check"; fi; \
+	    $$installer --require-hashes -r requirements.lock && $$installer --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: $(STAMP)  ## the book from data to report; PRESET=quick, full or gpu; SEED=42 or SEEDS=42,1,2; DATASET= RUN= FORCE=1
+	@$(BIN)/python tools/run_book.py --preset "$(PRESET)" --seeds "$(SEEDS)" --dataset "$(DATASET)" --run "$(RUN)" $(if $(FORCE),--force)
+
+test: $(STAMP)  ## every notebook, the package, faults, packaging and the book on digits; ARGS="-k name" picks some
+	@$(BIN)/python -m pytest -m "not long" $(ARGS)
+
+test-all: $(STAMP)  ## test, and what takes long
+	@$(BIN)/python -m pytest $(ARGS)
+
+export: $(STAMP)  ## write fmnist_cluster/ from the notebooks
+	@$(BIN)/nbdev_export
+
+clean: $(STAMP)  ## take from the notebooks what must not be committed
+	@$(BIN)/nbdev_clean
+
+readme: $(STAMP)  ## README.md from nbs/index.ipynb
+	@$(BIN)/python tools/build_readme.py
+
+docs: $(STAMP)  ## the site into _docs/ (by Quarto where it is installed)
+	@$(BIN)/python tools/build_docs.py
+
+reference: $(STAMP)  ## the run whose outputs stand in the notebooks: PRESET full, seed 42, resumable; SEEDS=42,1,2 for more seeds
+	@$(BIN)/python tools/reference.py --seeds "$(SEEDS)" --dataset "$(or $(DATASET),fashion_mnist)" --run "$(or $(RUN),reference)"
+
+lab: $(STAMP)  ## JupyterLab on the notebooks
+	@$(BIN)/jupyter lab nbs
+
+lock: $(STAMP)  ## requirements.lock from settings.ini, pins kept where they fit; UPGRADE=1 takes the newest
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --quiet \
+	    --no-emit-index-url --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) -o requirements.lock
+
+hooks: $(STAMP)  ## git hooks that keep notebooks clean and merges readable
+	@mkdir -p .git/hooks && $(BIN)/nbdev_install_hooks
