@@ -39,6 +39,8 @@ class Page:
         self.cells = [cell for cell in cells if cell is not header and text(cell["source"]) != WARNING]
         self.title = self.front.get("title", notebook.stem)
         self.file = self.front.get("output-file", f"{notebook.stem}.html")
+        number = re.match(r"\d+", notebook.stem)
+        self.label = f"{number[0]} {self.title}" if number else self.title
 
 
 def in_order(notebook):
@@ -59,9 +61,15 @@ def rich_output(folder, name):
     return show
 
 
+def unlinked(block) -> str:
+    "A matched block of code without the links that nbdev puts into the comments of a signature."
+    return re.sub(r"\[(`[^`]+`)\]\([\w.]+\.html#[^)]*\)", r"\1", block[0])
+
+
 def local_links(markdown, files, host) -> str:
     "Links to other notebooks, and nbdev's links to the published site, made links between the pages here."
     markdown = markdown.replace(host, "")
+    markdown = re.sub(r"^```python\n.*?^```", unlinked, markdown, flags=re.MULTILINE | re.DOTALL)
     return re.sub(r"\]\(([\w-]+\.ipynb)", lambda link: f"]({files.get(link[1], link[1])}", markdown)
 
 
@@ -72,7 +80,7 @@ def callout_titles(markdown) -> str:
 
 def neighbours(pages, page) -> dict:
     "What the template shows around a page: all chapters, the one before and the one after."
-    entries = [{"title": other.title, "href": other.file, "here": other is page} for other in pages]
+    entries = [{"title": other.label, "href": other.file, "here": other is page} for other in pages]
     here = pages.index(page)
     around = {"chapters": entries}
     if here > 0:

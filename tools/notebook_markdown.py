@@ -49,6 +49,8 @@ def output_markdown(output, said, show_rich) -> str:
     "One output; `show_rich(data, said)` shows what is neither Markdown nor plain text."
     if output["output_type"] == "stream":
         return fenced(stream_text(output), "text")
+    if output["output_type"] == "error":
+        return fenced(f"{output['ename']}: {output['evalue']}", "text")
     data = output["data"]
     if "text/markdown" in data:
         return text(data["text/markdown"])

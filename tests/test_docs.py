@@ -1,0 +1,211 @@
+"The README and the site: both made from the notebooks, with nothing broken and nothing fetched from elsewhere."
+import functools
+import html
+import http.server
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
+LOADING = {("img", "src"), ("script", "src"), ("iframe", "src"), ("source", "src"), ("video", "src"), ("object", "data"), ("link", "href")}
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM_OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+                    "--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--virtual-time-budget=60000",
+                    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+
+sys.path.insert(0, str(ROOT / "tools"))
+
+
+# the README
+
+@pytest.fixture(scope="module")
+def index():
+    return nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4)
+
+
+def test_readme_is_the_index(index):
+    from build_readme import readme
+    assert (ROOT / "README.md").read_text(encoding="utf-8") == readme(index), "run tools/build_readme.py"
+
+
+def test_index_shows_what_the_results_say(index):
+    from build_readme import executed, readme
+    stored = readme(index)
+    assert readme(executed(index)) == stored, "results/reference/ has changed since; run tools/build_readme.py"
+
+
+def test_files_named_in_the_readme_are_there():
+    targets = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert [target for target in targets if "://" not in target and not (ROOT / target).exists()] == []
+
+
+# the site
+
+class PageReader(HTMLParser):
+    "Collects what a page loads, what it links to and the names of its places."
+
+    def __init__(self, file):
+        super().__init__()
+        self.loads, self.links, self.ids = [], [], []
+        self.feed(file.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        for name, value in attributes:
+            if name == "id": self.ids.append(value)
+            if (tag, name) in LOADING: self.loads.append(value)
+            if (tag, name) == ("a", "href"): self.links.append(value)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    "The plain site, built as `make docs` builds it where there is no Quarto."
+    folder = tmp_path_factory.mktemp("site") / "_docs"
+    before = git_status()
+    built = subprocess.run([sys.executable, "tools/build_docs.py", "--plain", "--out", folder], cwd=ROOT, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr[-3000:]
+    assert git_status() == before, "building the site has changed the project"
+    return folder
+
+
+def git_status():
+    return subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def pages(site):
+    return {file.name: PageReader(file) for file in sorted(site.glob("*.html"))}
+
+
+def test_one_page_a_notebook(pages):
+    names = {re.sub(r"^\d+_", "", notebook.stem) + ".html" for notebook in NOTEBOOKS}
+    assert set(pages) == names
+    assert "index.html" in names
+
+
+def test_links_and_images_resolve(site, pages):
+    assert [link for name in pages for link in broken_links(site, pages, name)] == []
+
+
+def broken_links(site, pages, name):
+    "Targets within the site that a page names and that are not there, each with the page."
+    for target in pages[name].loads + pages[name].links:
+        parts = urlsplit(target)
+        if parts.scheme: continue
+        file = unquote(parts.path) or name
+        if not (site / file).is_file() or (parts.fragment and unquote(parts.fragment) not in pages[file].ids):
+            yield f"{name}: {target}"
+
+
+def test_no_place_is_named_twice(pages):
+    assert {name: ids for name, page in pages.items() if (ids := {i for i in page.ids if page.ids.count(i) > 1})} == {}
+
+
+def test_nothing_is_loaded_from_elsewhere(site, pages):
+    foreign = [f"{name}: {target}" for name, page in pages.items() for target in page.loads if urlsplit(target).scheme not in ("", "data") or target.startswith("//")]
+    styles = [f"{file.name}: {use}" for file in site.rglob("*") if file.suffix in (".html", ".css")
+              for use in re.findall(r"@import.*|url\(\s*['\"]?(?:https?:)?//.*", file.read_text(encoding="utf-8"))]
+    assert foreign + styles == []
+
+
+def test_every_formula_became_mathml(site):
+    left = [file.name for file in site.glob("*.html") if re.search(r'class="math |\$\$', file.read_text(encoding="utf-8"))]
+    assert left == []
+
+
+# how one notebook is shown
+
+def code(source, **data):
+    output = nbformat.v4.new_output("display_data", {name.replace("_", "/"): value for name, value in data.items()})
+    return nbformat.v4.new_code_cell(source, outputs=[output])
+
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+FEATURES = [
+    nbformat.v4.new_raw_cell("---\ntitle: One & all\ndescription: 'A colon: and `code`'\noutput-file: all.html\n---\n"),
+    nbformat.v4.new_markdown_cell("A list without an empty line:\n- see [the other](02_other.ipynb#place)\n- $a_1 < b$"),
+    nbformat.v4.new_markdown_cell("::: {.callout-tip}\n## Mind this\n\nText.\n:::"),
+    code('#| fig-cap: "What to see: a pixel"\n#| code-fold: true\nplot()', image_png=PIXEL, text_plain="<Figure>"),
+    code("#| echo: false\nhidden()", text_html="<table><tr><td>1_000_000 * 2 * 3</td></tr></table>", text_plain="no"),
+    code("#| output: asis", text_markdown="```python\ndef f(\n    x, # As in [`g`](https://host/base/other.html#g).\n):\n```"),
+    code("#| hide\nsecret()", text_plain="secret"),
+    nbformat.v4.new_code_cell("train()", outputs=[nbformat.v4.new_output("stream", name="stderr", text="fit: 10%\rfit: 100%\n\x1b[31mred\x1b[0m\n")]),
+]
+
+
+def test_what_a_cell_may_ask_for(tmp_path):
+    from types import SimpleNamespace
+
+    from build_docs import Page, write_page
+    notebook = tmp_path / "01_all.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=FEATURES), notebook)
+    page, other = Page(notebook), SimpleNamespace(notebook=Path("02_other.ipynb"), file="other.html", label="02 The other")
+    config = SimpleNamespace(doc_host="https://host", doc_baseurl="/base", title="site", git_url="https://host/code")
+    write_page(page, [page, other], config, tmp_path)
+    shown = (tmp_path / "all.html").read_text(encoding="utf-8")
+    assert "<h1>One &amp; all</h1>" in shown and "<code>code</code>" in shown
+    assert '<li>see <a href="other.html#place">the other</a></li>' in shown and "<math" in shown
+    assert '<span class="callout-title">Mind this</span>' in shown and "<h2" not in shown
+    assert re.search(r"<summary>\s*Code\s*</summary>", shown) and "What to see: a pixel</figcaption>" in shown
+    assert (tmp_path / "all_files" / "1.png").read_bytes().startswith(b"\x89PNG")
+    assert "1_000_000 * 2 * 3" in shown and "hidden()" not in shown and "secret" not in shown
+    assert "fit: 100%\nred</code>" in shown and "10%\r" not in shown and "&lt;Figure" not in shown
+    assert "# As in `g`." in shown
+    assert '<a rel="next" href="other.html">02 The other →</a>' in shown and 'rel="prev"' not in shown
+
+
+# in a browser
+
+MEASURE = """<!DOCTYPE html><title>measure</title><script>
+async function measure() {
+  const found = [];
+  for (const name of %s) {
+    const frame = document.createElement("iframe");
+    frame.style = "width: 390px; height: 800px";
+    frame.src = name;
+    await new Promise(done => { frame.onload = done; document.body.append(frame); });
+    const page = frame.contentDocument;
+    const empty = [...page.images].filter(image => image.naturalWidth === 0);
+    found.push(`${name} ${page.documentElement.scrollWidth} ${empty.length}`);
+    frame.remove();
+  }
+  document.body.append(Object.assign(document.createElement("pre"), {id: "found", textContent: found.join(";")}));
+}
+addEventListener("load", measure);
+</script><body></body>"""
+
+
+@pytest.fixture
+def served(site, tmp_path):
+    "Address of the site on this machine, with a page that measures the others at a phone's width."
+    shutil.copytree(site, tmp_path, dirs_exist_ok=True)
+    names = sorted(file.name for file in site.glob("*.html"))
+    (tmp_path / "measure.html").write_text(MEASURE % names)
+    (tmp_path / "favicon.ico").touch()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine: the site was not opened in a browser")
+def test_in_a_browser(served, pages, tmp_path_factory):
+    profile = f"--user-data-dir={tmp_path_factory.mktemp('profile')}"
+    seen = subprocess.run([CHROMIUM, *CHROMIUM_OPTIONS, profile, "--dump-dom", f"{served}/measure.html"], capture_output=True, text=True, timeout=180)
+    assert [line for line in seen.stderr.splitlines() if ":CONSOLE" in line] == []
+    found = re.search(r'<pre id="found">(.*?)</pre>', seen.stdout)
+    assert found, f"the pages were not measured: {seen.stderr[-2000:]}"
+    measured = [entry.split() for entry in html.unescape(found[1]).split(";")]
+    assert {name for name, _, _ in measured} == set(pages)
+    assert [(name, width) for name, width, _ in measured if int(width) > 390] == []
+    assert [(name, images) for name, _, images in measured if images != "0"] == []
