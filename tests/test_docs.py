@@ -105,6 +105,13 @@ def broken_links(site, pages, name):
             yield f"{name}: {target}"
 
 
+def test_public_names_have_an_entry_with_its_source(pages):
+    for page, name in {"core.html": "stage", "autoencoder.html": "autoencoder", "dec_idec.html": "idec"}.items():
+        assert name in pages[page].ids
+        assert any("/blob/main/fmnist_cluster/" in link and "#L" in link for link in pages[page].links)
+    assert "autoencoder.html#autoencoder" in pages["index.html"].links
+
+
 def test_no_place_is_named_twice(pages):
     assert {name: ids for name, page in pages.items() if (ids := {i for i in page.ids if page.ids.count(i) > 1})} == {}
 

@@ -3,9 +3,11 @@
 Works on a temporary copy, so nothing but the site is written into the project; needs neither network nor sudo.
 """
 import argparse
+import ast
 import base64
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -102,9 +104,28 @@ def write_page(page, pages, config, folder):
         pypandoc.convert_text(front + callout_titles(markdown), "html5", format=READER, extra_args=OPTIONS), encoding="utf-8")
 
 
+def names_in(module) -> dict:
+    "Entries of nbdev's index for the functions and classes of a module: where each is documented and in which file it stands."
+    source = module.read_text(encoding="utf-8")
+    page = re.search(r"File to edit: .*?/\d+_(\w+)\.ipynb", source)[1]
+    names = [node.name for node in ast.parse(source).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    return {f"{module.parent.name}.{module.stem}.{name}": (f"{page}.html#{name.lower()}", module.as_posix()) for name in names}
+
+
+def complete_index(package):
+    "Enter the names of modules that nbdev's index leaves empty: nbdev 2.4.14 skips a notebook with `auto` in its file name."
+    file = package / "_modidx.py"
+    index = runpy.run_path(str(file))["d"]
+    for module, names in index["syms"].items():
+        if not names:
+            names.update(names_in(package / f"{module.rpartition('.')[2]}.py"))
+    file.write_text(f"d = {index!r}\n", encoding="utf-8")
+
+
 def build_plain(folder):
     "Build the plain site of the checkout we are in to `folder`."
     config = get_config()
+    complete_index(Path(config.lib_name))
     processed = Path(proc_nbs())
     pages = [Page(notebook) for notebook in sorted(processed.glob("*.ipynb"), key=in_order)]
     folder.mkdir(parents=True)
