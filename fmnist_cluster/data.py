@@ -96,7 +96,7 @@ def _digits(split):
     small = torch.from_numpy(bunch.images[part]).float()[:, None] * (255 / 16)
     return F.interpolate(small, size=28, mode="bilinear")[:, 0].round().to(torch.uint8).numpy(), bunch.target[part]
 
-
+# %% ../nbs/01_eda.ipynb #14090bd6
 def load_images(dataset: str = "fashion_mnist", split: str = "train") -> np.ndarray:
     """Images of a split, and nothing but images.
 
@@ -139,15 +139,39 @@ def to_vectors(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
 
 # %% ../nbs/01_eda.ipynb #74c51dc5
-def show_images(images, titles=None, n_cols: int = 10, size: float = 0.9):
-    "Figure with `images` (n, 28, 28) in rows of `n_cols`, `size` inches each, an optional short title over each."
+def _mosaic(images, n_cols, top):
+    "One picture (float32, gaps NaN) with all images in rows of `n_cols`, `top` empty rows above each and an empty column on both sides."
+    (n, height, width), n_rows = images.shape, -(-len(images) // n_cols)
+    tiles = np.full((n_rows * n_cols, height + top, width + 2), np.nan, dtype=np.float32)
+    tiles[:n, top:, 1:-1] = images
+    return tiles.reshape(n_rows, n_cols, height + top, width + 2).swapaxes(1, 2).reshape(n_rows * (height + top), -1)
+
+# %% ../nbs/01_eda.ipynb #45b723a1
+def show_images(images, titles=None, n_cols: int = 10, size: float = 0.9, row_names=None, cmap: str = "gray_r", limits=None):
+    """Draw images (n, height, width) in rows and return the matplotlib Figure.
+
+    Parameters
+    ----------
+    titles, row_names : list of str, optional
+        A short text over each image; a text at the left of each row.
+    size : float, default 0.9
+        Width of one image in inches.
+    limits : (float, float), optional
+        Values at the ends of `cmap`; by default 0 and 255 for uint8, else the least and the largest value there is.
+    """
     import matplotlib.pyplot as plt
 
-    n_rows = -(-len(images) // n_cols)
-    height = size * (1.25 if titles is not None else 1)
-    fig, axes = plt.subplots(n_rows, n_cols, figsize=(n_cols * size, n_rows * height), squeeze=False)
-    for i, ax in enumerate(axes.flat):
-        ax.axis("off")
-        if i < len(images): ax.imshow(images[i], cmap="gray_r", vmin=0, vmax=255)
-        if titles is not None and i < len(images): ax.set_title(titles[i], fontsize=8)
+    images = np.asarray(images)
+    if images.ndim != 3 or not len(images): raise InputError(f"images have shape {images.shape}; expected (n, height, width), n at least 1.")
+    n_cols, top = min(n_cols, len(images)), 2 if titles is None else 8
+    n_rows, aspect = -(-len(images) // n_cols), (images.shape[1] + top) / (images.shape[2] + 2)
+    low, high = limits or ((0, 255) if images.dtype == np.uint8 else (images.min(), images.max()))
+    margin = 0.09 * max(map(len, row_names or [""]))
+    fig, ax = plt.subplots(figsize=(size * n_cols + margin, size * n_rows * aspect), layout="constrained")
+    ax.imshow(_mosaic(images, n_cols, top), cmap=cmap, vmin=low, vmax=high, extent=(0, n_cols, n_rows, 0), aspect=aspect)
+    for i, title in enumerate([] if titles is None else titles):
+        ax.text(i % n_cols + 0.5, i // n_cols + 0.03, title, ha="center", va="top", fontsize=8)
+    ax.set(xticks=[], yticks=np.arange(len(row_names or [])) + 1 - images.shape[1] / (images.shape[1] + top) / 2, yticklabels=row_names or [])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
     return fig
