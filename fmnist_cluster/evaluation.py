@@ -31,12 +31,7 @@ def book_order(methods) -> list[str]:
 
 # %% ../nbs/08_evaluation.ipynb #d7086137
 def find_methods(folder) -> list[dict]:
-    """Find every clustering that the complete stages of chapters 00 to 07 have left in a run.
-
-    Parameters
-    ----------
-    folder : path
-        ``runs/<run>/<dataset>``, which holds one folder ``seed=<n>`` a seed.
+    """Find every clustering that the complete stages of chapters 00 to 07 have left in `folder`, ``runs/<run>/<dataset>``.
 
     Returns
     -------
@@ -55,15 +50,15 @@ def find_methods(folder) -> list[dict]:
         for labels in sorted(file.parent.glob("*/labels_test.npy")):
             method, key = labels.parent.name, (stage["seed"], labels.parent.name)
             if key in found:
-                raise InputError(f"{labels.parent} and {found[key]['folder']} are both named {method}; delete the one that is not meant.")
-            found[key] = {"method": method, "dataset": stage["dataset"], "seed": stage["seed"], "chapter": stage["chapter"],
-                          "folder": labels.parent, "facts": {**stage["provenance"], **stage["methods"].get(method, {})}}
+                raise InputError(f"{labels.parent} and {found[key]['folder']} hold the same method; delete the one that is not meant.")
+            facts = stage["provenance"] | stage["methods"].get(method, {})
+            found[key] = {"method": method, **{name: stage[name] for name in ("dataset", "seed", "chapter")}, "folder": labels.parent, "facts": facts}
     if not found:
-        raise InputError(f"{folder} holds no complete stage with labels; run nbs/03_baseline.ipynb (or `make run`) with this run and data set first.")
+        raise InputError(f"{folder} holds no complete stage with labels; run nbs/03_baseline.ipynb (or `make run`) first, with this run and data set.")
     order = book_order(method for _, method in found)
     return [found[key] for key in sorted(found, key=lambda key: (key[0], order.index(key[1])))]
 
-
+# %% ../nbs/08_evaluation.ipynb #cef617ff
 def missing_methods(found) -> list[tuple]:
     "Methods of the book that `found` lacks: (seed, method, chapter to run) for every seed in `found`."
     there = {(entry["seed"], entry["method"]) for entry in found}
@@ -96,23 +91,16 @@ def _own_scores(entry, split, clusters, **how):
 
 # %% ../nbs/08_evaluation.ipynb #705d396f
 def evaluate_method(entry, space, labels, n_silhouette: int = 5_000) -> list[dict]:
-    """Score one method of one seed on both splits.
+    """Score one method of one seed on both splits: a list of two records, whose keys are explained in the text above.
 
     Parameters
     ----------
     entry : dict
         One item of what `find_methods` returns.
-    space : dict of ndarray (n, d)
-        The common space of each split, from `common_space`.
-    labels : dict of ndarray (n,)
-        True classes of each split.
+    space, labels : dict of ndarray
+        The common space (n, d) of each split, from `common_space`, and its true classes (n,).
     n_silhouette : int, default 5000
         Points on which the silhouette is computed, the same for all methods.
-
-    Returns
-    -------
-    list of dict
-        One record a split; the keys are explained in the text above.
     """
     clusters = {split: _clusters(entry, split, len(labels[split])) for split in SPLITS}
     mapping = match_clusters(labels["train"], clusters["train"])
@@ -121,8 +109,7 @@ def evaluate_method(entry, space, labels, n_silhouette: int = 5_000) -> list[dic
     for split in SPLITS:
         ids, how = clusters[split], {"sample_size": n_silhouette}
         record = {"method": entry["method"], "dataset": entry["dataset"], "split": split, "seed": entry["seed"]}
-        record |= external_scores(labels[split], ids, mapping)
-        record |= {"f1": class_scores(labels[split], ids, mapping)["f1"].tolist()}
+        record |= external_scores(labels[split], ids, mapping) | {"f1": class_scores(labels[split], ids, mapping)["f1"].tolist()}
         record |= internal_scores(space[split], ids, **how) | _own_scores(entry, split, ids, **how)
         record |= {"inertia": entry["facts"].get("inertia") if split == "train" else None}
         record |= {"n_clusters_found": len(np.unique(ids[ids >= 0])), "noise_fraction": float((ids < 0).mean())}
@@ -146,8 +133,8 @@ def comparison_table(records) -> pd.DataFrame:
     test = pd.DataFrame([record for record in records if record["split"] == "test"])
     base = test[test.method == "kmeans"].set_index("seed").acc_train_mapping
     test["gain"] = 100 * (test.acc_train_mapping - test.seed.map(base))
-    columns = {"acc_train_mapping": "ACC (map from train)", "sd": "sd over seeds", "acc": "ACC (map from test)", "nmi": "NMI", "ari": "ARI", "ami": "AMI", "purity": "purity",
-               "gain": "points over k-means", "fit_seconds": "fit seconds", "predict_seconds_per_1k": "predict seconds per 1,000", "seeds": "seeds"}
+    columns = {"acc_train_mapping": "ACC (map from train)", "sd": "sd over seeds", "acc": "ACC (map from test)", "nmi": "NMI", "ari": "ARI", "ami": "AMI",
+               "purity": "purity", "gain": "points over k-means", "fit_seconds": "fit seconds", "predict_seconds_per_1k": "predict seconds per 1,000", "seeds": "seeds"}
     numbers = [name for name in columns if name not in ("sd", "seeds")]
     groups = test.astype(dict.fromkeys(numbers, float)).groupby("method")
     table = groups[numbers].mean().assign(sd=groups.acc_train_mapping.std(), seeds=groups.seed.nunique())
