@@ -75,7 +75,9 @@ def kmeans(X, n_clusters: int = 10, n_init: int = 20, random_state=None) -> KMea
     Raises
     ------
     InputError
-        If `n_clusters` clusters cannot be found among the rows of X.
+        If X is not a finite (n, d) array, or `n_clusters` clusters cannot be found among its rows.
     """
+    model = KMeans(n_clusters, n_init=n_init, random_state=random_state)
+    X = check_vectors(model, X, reset=True)
     check_n_clusters(X, n_clusters)
-    return KMeans(n_clusters, n_init=n_init, random_state=random_state).fit(X)
+    return model.fit(X)

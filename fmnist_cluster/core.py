@@ -169,38 +169,9 @@ class SafeModel:
             else: values[name] = plain(value)
         return tensors, values
 
-    def save(self, path) -> Path:
-        "Write the fitted estimator to the folder `path` (model.safetensors and config.json)."
-        path = Path(path)
-        tensors, values = self._state()
-        if not tensors and not values:
-            raise InputError(f"{type(self).__name__} is not fitted yet; call fit before save.")
-        with atomic(path / "model.safetensors") as file: save_file({k: v.contiguous().clone() for k, v in tensors.items()}, file)
-        save_artefact(path / "config.json", {**_describe(self), "fitted": values})
-        return path
-
-    @classmethod
-    def load(cls, path):
-        "Read an estimator that `save` wrote."
-        path = Path(path)
-        config = load_artefact(path / "config.json")
-        if config.get("class") != cls.__name__:
-            raise InputError(f"{path} holds a {config.get('class')}, not a {cls.__name__}; load it by that class.")
-        try: tensors = load_file(path / "model.safetensors")
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{path / 'model.safetensors'} cannot be read ({error}); save the model again.") from None
-        model = _rebuild(config)
-        vars(model).update(config["fitted"])
-        for name in {key.partition(".")[0] for key in tensors}:
-            if name in tensors: setattr(model, name, tensors[name].numpy())
-            else:
-                setattr(model, name, model._build_network().eval())
-                getattr(model, name).load_state_dict({k.partition(".")[2]: t for k, t in tensors.items() if k.startswith(f"{name}.")})
-        return model
-
-
+# %% ../nbs/00_core.ipynb #f5b362ff
 def _describe(model):
-    "Class and parameters; a model among the parameters is described in turn (as it was before its fit)."
+    "Class and parameters of a model."
     parameters = {k: _describe(v) if isinstance(v, SafeModel) else plain(v) for k, v in model.get_params(deep=False).items()}
     return {"class": type(model).__name__, "parameters": parameters}
 
@@ -209,6 +180,39 @@ def _rebuild(config):
     "The unfitted model that `_describe` described."
     parameters = {k: _rebuild(v) if isinstance(v, dict) and "class" in v else v for k, v in config["parameters"].items()}
     return SafeModel._classes[config["class"]](**parameters)
+
+# %% ../nbs/00_core.ipynb #882c28b0
+def _save_model(self, path) -> Path:
+    "Write the fitted estimator to the folder `path` (model.safetensors and config.json)."
+    path = Path(path)
+    tensors, values = self._state()
+    if not tensors and not values:
+        raise InputError(f"{type(self).__name__} is not fitted yet; call fit before save.")
+    with atomic(path / "model.safetensors") as file: save_file({k: v.contiguous().clone() for k, v in tensors.items()}, file)
+    save_artefact(path / "config.json", {**_describe(self), "fitted": values})
+    return path
+
+
+def _load_model(cls, path):
+    "Read an estimator that `save` wrote."
+    path = Path(path)
+    config = load_artefact(path / "config.json")
+    if config.get("class") != cls.__name__:
+        raise InputError(f"{path} holds a {config.get('class')}, not a {cls.__name__}; load it by that class.")
+    try: tensors = load_file(path / "model.safetensors")
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path / 'model.safetensors'} cannot be read ({error}); save the model again.") from None
+    model = _rebuild(config)
+    vars(model).update(config["fitted"])
+    for name in {key.partition(".")[0] for key in tensors}:
+        if name in tensors: setattr(model, name, tensors[name].numpy())
+        else:
+            setattr(model, name, model._build_network().eval())
+            getattr(model, name).load_state_dict({k.partition(".")[2]: t for k, t in tensors.items() if k.startswith(f"{name}.")})
+    return model
+
+
+SafeModel.save, SafeModel.load = _save_model, classmethod(_load_model)
 
 # %% ../nbs/00_core.ipynb #6a3353e2
 def _peak_memory_mb(reset=False):
@@ -337,12 +341,21 @@ class Stage:
         self.parameters = plain(parameters)
         self.folder = stage_folder(out_run or run, dataset, None if over_seeds else seed, chapter)
         self.methods = {}
+        _refuse_unwritable(self.folder)
         changed = changed_parameters(self.folder, self.parameters)
         if changed and not self.force:
             differences = ", ".join(f"{name}={there!r} (now {asked!r})" for name, (there, asked) in changed.items())
             raise InputError(f"{self.folder} is complete with {differences}; give another run name (out_run) or force=True.")
 
     def __repr__(self): return f"Stage({self.chapter!r}, {self.dataset!r}, seed={self.seed}, folder={str(self.folder)!r})"
+
+
+def _refuse_unwritable(folder):
+    "Raise InputError now, not after hours of training, if `folder` cannot be made and written to."
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InputError(f"{folder} cannot be written (because of {there}); choose another folder by FMNIST_CLUSTER_RUNS or "
+                         "give yourself the right to write there.")
 
 
 def _refuse_unknown_parameters():

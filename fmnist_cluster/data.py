@@ -134,8 +134,8 @@ def to_vectors(images: np.ndarray) -> np.ndarray:
         If `images` is not a stack of 28 x 28 images of type uint8.
     """
     images = np.asarray(images)
-    if images.ndim != 3 or images.shape[1:] != (28, 28) or images.dtype != np.uint8:
-        raise InputError(f"images have shape {images.shape} and type {images.dtype}; expected (n, 28, 28) of uint8.")
+    if images.ndim != 3 or images.shape[1:] != (28, 28) or images.dtype != np.uint8 or not len(images):
+        raise InputError(f"images have shape {images.shape} and type {images.dtype}; expected (n, 28, 28) of uint8, n at least 1.")
     return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
 
 # %% ../nbs/01_eda.ipynb #74c51dc5

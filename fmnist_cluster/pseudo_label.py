@@ -220,7 +220,7 @@ def _stop(self, labels, change, number):
         warnings.warn(f"the pseudo-labels have collapsed in round {number}: cluster sizes {np.bincount(labels, minlength=self.n_clusters).tolist()}", stacklevel=4)
     return bool(self.stopped_)
 
-
+# %% ../nbs/07_pseudo_label.ipynb #dc8cb175
 def _train_on(self, images, labels, optimizer):
     "Cross-entropy on pseudo-labels for one round; returns the mean loss of its last pass."
     last = []
