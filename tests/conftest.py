@@ -1,0 +1,48 @@
+"What several tests share: the project's tools, and the book, run once on digits."
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "workflow"), str(ROOT / "tools")]
+
+CHAPTERS = sorted(file.stem for file in (ROOT / "nbs").glob("[0-9][0-9]_*.ipynb"))
+
+
+def call(*words, cwd=ROOT, **environment):
+    "Run a Python module or script as a person would; the finished process, its output as text."
+    return subprocess.run([sys.executable, *map(str, words)], cwd=cwd, env=os.environ | environment, capture_output=True, text=True)
+
+
+def run_book(runs, *options, **environment):
+    "tools/run_book.py on digits into the folder `runs`."
+    return call("tools/run_book.py", "--dataset", "digits", *options, FMNIST_CLUSTER_RUNS=str(runs), **environment)
+
+
+def papermill(chapter, runs, *options, **environment):
+    "One chapter on digits by papermill, its notebook into the folder `runs`."
+    runs.mkdir(exist_ok=True)
+    return call("-m", "papermill", f"nbs/{chapter}.ipynb", runs / "out.ipynb", "--no-progress-bar", "-p", "dataset", "digits", *options,
+                FMNIST_CLUSTER_RUNS=str(runs), **environment)
+
+
+def last_line(process):
+    "The last line that a process wrote to stderr: what a person reads first."
+    return [line for line in process.stderr.splitlines() if line.strip()][-1]
+
+
+def tree_status():
+    return subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="session")
+def book(tmp_path_factory):
+    "The whole book on digits, preset quick, seed 42; and what `git status` said before."
+    runs, before = tmp_path_factory.mktemp("runs"), tree_status()
+    process = run_book(runs)
+    assert process.returncode == 0, process.stdout + process.stderr
+    return SimpleNamespace(runs=runs, base=runs / "quick" / "digits", process=process, status_before=before)

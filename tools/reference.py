@@ -1,0 +1,105 @@
+"Make the reference run; bring its outputs into the notebooks and its tables and costs into results/reference/."
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+from nbdev.clean import nbdev_clean
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "workflow")]
+
+import run_book
+from book import READS, seed_folder
+
+from fmnist_cluster.core import InputError, completed, load_artefact, runs_root, save_artefact
+
+REFERENCE = ROOT / "results" / "reference"
+ABSOLUTE = re.compile(r"(?<![\w.~/:])/(?:root|home|tmp|work|opt|mnt|srv|var|usr|Users)/[\w.-]+")
+
+
+def name_of(chapter, cell):
+    "How a message names a cell: chapter, id and first line."
+    return f"{chapter}, cell {cell.id} ({(cell.source.splitlines() or ['empty'])[-1][:60]!r})"
+
+
+def kept_outputs(chapter, cell):
+    "A cell's outputs without progress bars; InputError if one holds an absolute path or an error."
+    outputs = [output for output in cell.outputs if not (output.get("name") == "stderr" and "\r" in output.text)]
+    for output in outputs:
+        if output.output_type == "error": raise InputError(f"{name_of(chapter, cell)} ended in {output.ename}; run the chapter again.")
+        words = [output.get("text", ""), *(value for kind, value in output.get("data", {}).items() if not kind.startswith("image/"))]
+        found = ABSOLUTE.search(json.dumps(words))
+        if found: raise InputError(f"{name_of(chapter, cell)} shows the absolute path {found[0]}; show it relative to the project.")
+    return outputs
+
+
+def with_outputs(chapter, notebook, executed):
+    "The notebook with the outputs of the executed one, matched by cell id; InputError where the code differs."
+    done = {cell.id: cell for cell in executed.cells}
+    for cell in notebook.cells:
+        if cell.cell_type != "code": continue
+        if cell.id not in done or done[cell.id].source != cell.source:
+            raise InputError(f"{name_of(chapter, cell)} is not the code that was run; run `make reference` again.")
+        cell.outputs, cell.execution_count = kept_outputs(chapter, done[cell.id]), None
+    return notebook
+
+
+def machine():
+    "The machine in words, e.g. '2 cores, AVX512-BF16, 24 GB'."
+    cpu = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    widest = next((name for flag, name in {"avx512_bf16": "AVX512-BF16", "avx512f": "AVX512", "avx2": "AVX2"}.items() if flag in cpu), None)
+    memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
+    return ", ".join(filter(None, [f"{os.cpu_count()} cores", widest, f"{memory} GB"]))
+
+
+def cost(folder, chapter):
+    "Wall seconds and peak memory of one stage. A fit that was loaded, not made, counts with what it took when it was made."
+    facts, measured = completed(folder), pd.read_csv(folder / "benchmark.tsv", sep="\t").iloc[0]
+    began = (folder / "metrics.json").stat().st_mtime - measured.s
+    loaded = [load_artefact(file) for file in folder.glob("*/fit.json") if file.stat().st_mtime < began]
+    peaks = [measured.max_rss, *(fit["peak_memory_mb"] for fit in loaded)]
+    origin = facts["provenance"]
+    return {"chapter": chapter, "preset": origin["preset"], "dataset": facts["dataset"], "seed": facts["seed"],
+            "wall_seconds": round(float(measured.s) + sum(fit["fit_seconds"] for fit in loaded), 1),
+            "peak_memory_mb": round(float(max(peaks))), "machine": machine(), "device": origin["device"], "commit": origin["commit"]}
+
+
+def costs(dataset, runs, seed):
+    "What every chapter of these runs cost, beside what is on record for other presets."
+    file = REFERENCE / "chapters.json"
+    places = [(runs_root() / run / dataset / seed_folder(seed, chapter), chapter) for run in runs for chapter in READS]
+    new = [cost(folder, chapter) for folder, chapter in places if completed(folder) and (folder / "benchmark.tsv").exists()]
+    key = lambda record: (record["preset"], record["chapter"])
+    records = {key(record): record for record in (load_artefact(file) if file.exists() else []) + new}
+    return [records[name] for name in sorted(records)]
+
+
+def main(seeds, dataset, run):
+    "Run what is missing, then copy; nothing is copied unless everything can be. Returns the exit code."
+    if code := run_book.main(preset="full", seeds=seeds, dataset=dataset, run=run, force=False): return code
+    base, filled = runs_root() / run / dataset, {}
+    for chapter in READS:
+        file = ROOT / "nbs" / f"{chapter}.ipynb"
+        executed = nbformat.read(base / seed_folder(seeds[0], chapter) / "notebook.ipynb", as_version=4)
+        filled[file] = with_outputs(chapter, nbformat.read(file, as_version=4), executed)
+    for file, notebook in filled.items(): nbformat.write(notebook, file)
+    nbdev_clean()
+    for table in (base / "evaluation_metrics.json", base / "08_evaluation" / "comparison.csv"): shutil.copy(table, REFERENCE)
+    save_artefact(REFERENCE / "chapters.json", costs(dataset, (run, "quick"), seeds[0]))
+    print(f"Outputs of {len(filled)} notebooks and {len(list(REFERENCE.iterdir()))} files in results/reference/ are from this run; `make readme` comes next.")
+    return 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", default="42", type=lambda text: text.split(","), help="outputs are copied from the first")
+    parser.add_argument("--dataset", default="fashion_mnist")
+    parser.add_argument("--run", default="reference")
+    try: sys.exit(main(**vars(parser.parse_args())))
+    except InputError as error: sys.exit(str(error))
