@@ -55,8 +55,11 @@ class PageReader(HTMLParser):
 
     def __init__(self, file):
         super().__init__()
-        self.loads, self.links, self.ids = [], [], []
+        self.loads, self.links, self.ids, self.text = [], [], [], ""
         self.feed(file.read_text(encoding="utf-8"))
+
+    def handle_data(self, data):
+        self.text += data
 
     def handle_starttag(self, tag, attributes):
         for name, value in attributes:
@@ -66,14 +69,17 @@ class PageReader(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    "The plain site, built as `make docs` builds it where there is no Quarto."
-    folder = tmp_path_factory.mktemp("site") / "_docs"
-    before = git_status()
-    built = subprocess.run([sys.executable, "tools/build_docs.py", "--plain", "--out", folder], cwd=ROOT, capture_output=True, text=True)
-    assert built.returncode == 0, built.stderr[-3000:]
-    assert git_status() == before, "building the site has changed the project"
-    return folder
+def built(tmp_path_factory):
+    "The plain site, built as `make docs` builds it where there is no Quarto, and git's status before and after."
+    folder, before = tmp_path_factory.mktemp("site") / "_docs", git_status()
+    build = subprocess.run([sys.executable, "tools/build_docs.py", "--plain", "--out", folder], cwd=ROOT, capture_output=True, text=True)
+    assert build.returncode == 0, build.stderr[-3000:]
+    return folder, before, git_status()
+
+
+@pytest.fixture(scope="module")
+def site(built):
+    return built[0]
 
 
 def git_status():
@@ -85,10 +91,18 @@ def pages(site):
     return {file.name: PageReader(file) for file in sorted(site.glob("*.html"))}
 
 
+def test_building_leaves_the_project_as_it_was(built):
+    _, before, after = built
+    assert after == before
+
+
 def test_one_page_a_notebook(pages):
-    names = {re.sub(r"^\d+_", "", notebook.stem) + ".html" for notebook in NOTEBOOKS}
-    assert set(pages) == names
-    assert "index.html" in names
+    assert set(pages) == {page_of(notebook) for notebook in NOTEBOOKS}
+    assert "index.html" in pages
+
+
+def page_of(notebook):
+    return re.sub(r"^\d+_", "", notebook.stem) + ".html"
 
 
 def test_links_and_images_resolve(site, pages):
@@ -110,6 +124,16 @@ def test_public_names_have_an_entry_with_its_source(pages):
         assert name in pages[page].ids
         assert any("/blob/main/fmnist_cluster/" in link and "#L" in link for link in pages[page].links)
     assert "autoencoder.html#autoencoder" in pages["index.html"].links
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)
+def test_a_page_shows_the_introduction_and_the_exported_code(pages, notebook):
+    cells = nbformat.read(notebook, as_version=4).cells
+    shown = pages[page_of(notebook)].text
+    exported = [cell.source for cell in cells if cell.cell_type == "code" and re.match(r"#\| *export[si]?\n", cell.source)]
+    assert [source for source in exported if source.strip().splitlines()[-1] not in shown] == []
+    introduction = re.match(r"# .+\n+> .+\n+(\w[\w ,]+)", cells[0].source)
+    assert not introduction or introduction[1] in " ".join(shown.split())
 
 
 def test_no_place_is_named_twice(pages):
@@ -138,11 +162,11 @@ def code(source, **data):
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 FEATURES = [
     nbformat.v4.new_raw_cell("---\ntitle: One & all\ndescription: 'A colon: and `code`'\noutput-file: all.html\n---\n"),
-    nbformat.v4.new_markdown_cell("A list without an empty line:\n- see [the other](02_other.ipynb#place)\n- $a_1 < b$"),
+    nbformat.v4.new_markdown_cell("A list without an empty line, after (Xie,\n2016) and `f`:\n- see [the other](02_other.ipynb#place)\n- $a_1 < b$"),
     nbformat.v4.new_markdown_cell("::: {.callout-tip}\n## Mind this\n\nText.\n:::"),
     code('#| fig-cap: "What to see: a pixel"\n#| code-fold: true\nplot()', image_png=PIXEL, text_plain="<Figure>"),
     code("#| echo: false\nhidden()", text_html="<table><tr><td>1_000_000 * 2 * 3</td></tr></table>", text_plain="no"),
-    code("#| output: asis", text_markdown="```python\ndef f(\n    x, # As in [`g`](https://host/base/other.html#g).\n):\n```"),
+    code("#| output: asis", text_markdown="```python\ndef f(\n    x, # As in [`g`](https://host/base/other.html#g).\n):\n```\n\n*See [`C.f`](https://host/base/all.html#c.f)*\n\n#### C.f"),
     code("#| hide\nsecret()", text_plain="secret"),
     nbformat.v4.new_code_cell("train()", outputs=[nbformat.v4.new_output("stream", name="stderr", text="fit: 10%\rfit: 100%\n\x1b[31mred\x1b[0m\n")]),
 ]
@@ -165,7 +189,8 @@ def test_what_a_cell_may_ask_for(tmp_path):
     assert (tmp_path / "all_files" / "1.png").read_bytes().startswith(b"\x89PNG")
     assert "1_000_000 * 2 * 3" in shown and "hidden()" not in shown and "secret" not in shown
     assert "fit: 100%\nred</code>" in shown and "10%\r" not in shown and "&lt;Figure" not in shown
-    assert "# As in `g`." in shown
+    assert "# As in `g`." in shown and 'href="all.html#cf"' in shown and 'id="cf"' in shown
+    assert "2016) and" in shown
     assert '<a rel="next" href="other.html">02 The other →</a>' in shown and 'rel="prev"' not in shown
 
 
