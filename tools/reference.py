@@ -91,6 +91,8 @@ def main(seeds, dataset, run):
     for file, notebook in filled.items(): nbformat.write(notebook, file)
     nbdev_clean()
     for table in (base / "evaluation_metrics.json", base / "08_evaluation" / "comparison.csv"): shutil.copy(table, REFERENCE)
+    (ROOT / "nbs" / "images").mkdir(exist_ok=True)
+    shutil.copy(base / "08_evaluation" / "figures" / "maps.png", ROOT / "nbs" / "images")           # the README's picture
     save_artefact(REFERENCE / "chapters.json", costs(dataset, (run, "quick"), seeds[0]))
     print(f"Outputs of {len(filled)} notebooks and {len(list(REFERENCE.iterdir()))} files in results/reference/ are from this run; `make readme` comes next.")
     return 0
