@@ -1,0 +1,66 @@
+"How outputs of a run come into the notebooks: only outputs, only of the same code, and nothing that belongs to one machine."
+import json
+import os
+
+import pytest
+import reference
+from fmnist_cluster.core import InputError
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+
+def stream(text, name="stdout"):
+    return new_output("stream", name=name, text=text)
+
+
+def notebook(*sources, outputs=()):
+    cells = [new_code_cell(source, id=f"cell{number}") for number, source in enumerate(sources)]
+    for cell, output in zip(cells, outputs): cell.outputs, cell.execution_count = [output], 7
+    return new_notebook(cells=[new_markdown_cell("# Words", id="words"), *cells])
+
+
+def test_outputs_are_matched_by_id_and_nothing_else_is_copied():
+    executed = notebook("a = 1", "a", outputs=[stream("one"), stream("two")])
+    executed.cells.insert(1, new_code_cell("# Parameters\nseed = 1", id="injected"))
+    filled = reference.with_outputs("03_x", notebook("a = 1", "a"), executed)
+    assert [cell.id for cell in filled.cells] == ["words", "cell0", "cell1"]
+    assert [cell.outputs[0].text for cell in filled.cells[1:]] == ["one", "two"]
+    assert all(cell.execution_count is None for cell in filled.cells[1:])
+
+
+@pytest.mark.parametrize("sources", [("a = 1", "a + 1"), ("a = 1", "a", "new")], ids=["changed", "added"])
+def test_other_code_is_refused_and_named(sources):
+    with pytest.raises(InputError, match="03_x, cell cell[12] .* is not the code that was run"):
+        reference.with_outputs("03_x", notebook(*sources), notebook("a = 1", "a"))
+
+
+@pytest.mark.parametrize("text", ["read /home/somebody/data", "<b>/root/x</b>", "'/tmp/out.npy'"])
+def test_absolute_paths_are_refused_and_named(text):
+    for output in (stream(text), new_output("execute_result", {"text/html": text}, execution_count=1)):
+        with pytest.raises(InputError, match="03_x, cell cell0 .* shows the absolute path"):
+            reference.with_outputs("03_x", notebook("a"), notebook("a", outputs=[output]))
+
+
+def test_relative_paths_links_and_pictures_are_kept():
+    outputs = [stream("runs/home/x, https://a.org/tmp/b, 3/usr"), new_output("display_data", {"image/png": "AA/tmp/x", "text/plain": "figure"})]
+    filled = reference.with_outputs("03_x", notebook("a", "b"), notebook("a", "b", outputs=outputs))
+    assert [cell.outputs for cell in filled.cells[1:]] == [[output] for output in outputs]
+
+
+def test_progress_bars_stay_behind_and_errors_are_refused():
+    filled = reference.with_outputs("03_x", notebook("a"), notebook("a", outputs=[stream("\r 50%|##", "stderr")]))
+    assert filled.cells[1].outputs == []
+    with pytest.raises(InputError, match="cell0 .* ended in KeyError"):
+        reference.with_outputs("03_x", notebook("a"), notebook("a", outputs=[new_output("error", ename="KeyError", evalue="x", traceback=[])]))
+
+
+@pytest.mark.parametrize("loaded, seconds, peak", [(False, 30.0, 400), (True, 1030.0, 900)])
+def test_a_loaded_fit_counts_with_what_it_took(loaded, seconds, peak, tmp_path):
+    (tmp_path / "dec").mkdir()
+    fit, metrics = tmp_path / "dec/fit.json", tmp_path / "metrics.json"
+    fit.write_text(json.dumps({"fit_seconds": 1000.0, "peak_memory_mb": 900.0}))
+    metrics.write_text(json.dumps({"dataset": "digits", "seed": 1, "provenance": {"preset": "full", "device": "cpu", "commit": "abc"}}))
+    (tmp_path / "benchmark.tsv").write_text("s\tmax_rss\n30.0\t400.0\n")
+    ended = metrics.stat().st_mtime
+    os.utime(fit, (ended - (100 if loaded else 10),) * 2)
+    cost = reference.cost(tmp_path, "06_dec_idec")
+    assert (cost["wall_seconds"], cost["peak_memory_mb"], cost["chapter"], cost["preset"]) == (seconds, peak, "06_dec_idec", "full")
