@@ -80,9 +80,9 @@ def costs(dataset, runs, seed):
     return [records[name] for name in sorted(records)]
 
 
-def main(seeds, dataset, run):
+def main(seeds, dataset, run, preset="full"):
     "Run what is missing, then copy; nothing is copied unless everything can be. Returns the exit code."
-    if code := run_book.main(preset="full", seeds=seeds, dataset=dataset, run=run, force=False): return code
+    if code := run_book.main(preset=preset, seeds=seeds, dataset=dataset, run=run, force=False): return code
     base, filled = runs_root() / run / dataset, {}
     for chapter in READS:
         file = ROOT / "nbs" / f"{chapter}.ipynb"
@@ -103,5 +103,6 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", default="42", type=lambda text: text.split(","), help="outputs are copied from the first")
     parser.add_argument("--dataset", default="fashion_mnist")
     parser.add_argument("--run", default="reference")
+    parser.add_argument("--preset", default="full", help="of the run whose outputs are copied; every output and record names it")
     try: sys.exit(main(**vars(parser.parse_args())))
     except InputError as error: sys.exit(str(error))
