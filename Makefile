@@ -32,7 +32,7 @@ $(STAMP): requirements.lock settings.ini setup.py pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing requirements.lock into .venv (once; several GB with PyTorch's CUDA libraries)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv 2>/dev/null || echo "uv cannot be had; pip does it, more slowly"
-	@if test -x $(BIN)/uv; then installer="$(BIN)/uv pip install --quiet --python $(BIN)/python"; \
+	@if test -x $(BIN)/uv; then installer="$(BIN)/uv pip install --compile-bytecode --quiet --python $(BIN)/python"; \
 	    else installer="$(BIN)/python -m pip install --quiet --disable-pip-version-check"; fi; \
 	    $$installer --require-hashes -r requirements.lock && $$installer --no-deps --no-build-isolation -e .
 	@touch $@
