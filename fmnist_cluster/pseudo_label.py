@@ -18,6 +18,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
 from .autoencoder import apply_in_batches, autocast, batches, mlp
@@ -128,6 +129,8 @@ class PseudoLabelClassifier(SafeModel, ClusterMixin, TransformerMixin, BaseEstim
 
     def _build_network(self): return ClusterNet(self.n_clusters)
 
+    def _training_views(self, images): return images        # what the encoder sees while it is trained
+
 # %% ../nbs/07_pseudo_label.ipynb #3d93221b
 def _fit(self, X, y=None):
     "Train on images X (n, 28, 28) uint8; `y` is ignored."
@@ -167,6 +170,12 @@ PseudoLabelClassifier.fit, PseudoLabelClassifier._in_float32, PseudoLabelClassif
 PseudoLabelClassifier.predict_proba, PseudoLabelClassifier.predict = _predict_proba, _predict
 
 # %% ../nbs/07_pseudo_label.ipynb #6699f1e0
+def _measure_statistics(self, images, n=5000):
+    "Means and variances of batch normalisation for the weights as they are now, from `n` random images."
+    sample = images[torch.randperm(len(images), device=images.device)[:n]]
+    with autocast(images.device, self.precision): update_bn(self._training_views(sample).split(500), self.network_.encoder)
+
+
 def _features(self, images):
     "Features of all images in training precision."
     self.network_.eval()
@@ -191,6 +200,7 @@ def _descend(optimizer, loss):
     optimizer.step()
 
 
+PseudoLabelClassifier._measure_statistics = _measure_statistics
 PseudoLabelClassifier._features, PseudoLabelClassifier._train_autoencoder = _features, _train_autoencoder
 
 # %% ../nbs/07_pseudo_label.ipynb #03a57902
@@ -199,6 +209,7 @@ def _train(self, images, seed):
     if self.start == "autoencoder": self._train_autoencoder(images)
     optimizer, self.history_, found = torch.optim.Adam(self.network_.parameters(), lr=self.lr), [], []
     for number in range(self.rounds + 1):
+        self._measure_statistics(images)
         labels = kmeans(self._features(images).cpu().numpy(), self.n_clusters, self.n_init, seed + number).labels_.astype(np.int64)
         if found: labels = align_labels(found[-1], labels)
         change = label_change(found[-1], labels) if found else math.nan
@@ -343,6 +354,8 @@ class ContrastiveClassifier(PseudoLabelClassifier):
 
     def _build_network(self): return ClusterNet(self.n_clusters, max(1, self.n_heads // 2), hidden=(256,))
 
+    def _training_views(self, images): return augment(images)
+
     def _train(self, images, seed):
         "Features first, then heads on them."
         self.history_ = []
@@ -371,6 +384,7 @@ def _train_features(self, images, batch_size=512, lr=2e-3):
 @torch.no_grad()
 def _views_of_all(self, images):
     "Standardised features of every image as it is and of `n_views` augmented copies; sets the network's mean and scale."
+    self._measure_statistics(images)
     net, features = self.network_, self._features(images)
     net.mean, net.scale = features.mean(0), F.normalize(features, dim=1).std() * features.norm(dim=1).mean()
     copies = [self._features(torch.cat([augment(part) for part in images.split(2000)])) for _ in range(self.n_views)]

@@ -37,6 +37,7 @@ def test_the_table_has_a_row_for_every_method(book):
     assert all(f" {method} " in shown or f"\n{method} " in shown for method in METHODS)
     accuracy = table["ACC (map from train)"]
     assert accuracy["random"] < 0.2 < 0.4 < accuracy["kmeans"] < 1
+    assert accuracy.drop("random").min() > 2 * accuracy["random"], "a method found next to nothing"
 
 
 def test_records_keep_the_contract(book):
