@@ -5,11 +5,13 @@
 # %% auto #0
 __all__ = ['InputError', 'seed_everything', 'seeded', 'pick_device', 'project_root', 'runs_root', 'atomic', 'plain',
            'save_artefact', 'load_artefact', 'SafeModel', 'measured', 'commit', 'device_name', 'versions',
-           'unknown_parameters', 'stage_folder', 'completed', 'changed_parameters', 'fingerprint', 'Stage']
+           'unknown_parameters', 'stage_folder', 'completed', 'changed_parameters', 'fingerprint', 'code_version',
+           'Stage']
 
 # %% ../nbs/00_core.ipynb #64243d8a
 import ast
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -310,6 +312,14 @@ def fingerprint(estimator, X) -> str:
         parts.append((name, value if isinstance(value, np.ndarray) else plain(value)))
     return joblib.hash(parts)
 
+
+def code_version(chapter: str) -> str:
+    "Hash of the package's modules that were exported from this chapter and those before it."
+    package = Path(importlib.util.find_spec("fmnist_cluster").origin).parent
+    texts = [file.read_text() for file in sorted(package.glob("*.py"))]
+    origins = [re.search(r"File to edit: \S*?(\w+)\.ipynb", text) for text in texts]
+    return joblib.hash([text for text, origin in zip(texts, origins) if origin and origin[1] <= chapter])
+
 # %% ../nbs/00_core.ipynb #a3e9768d
 class Stage:
     """One chapter of one run: its settings, its folder, and what it may read.
@@ -403,7 +413,7 @@ Stage.save, Stage.upstream, Stage.load = _stage_save, _stage_upstream, _stage_lo
 # %% ../nbs/00_core.ipynb #b5fc50d7
 def _stage_fit(self, method, estimator, X, **fit_parameters):
     "Fit `estimator` on `X`, measured; or load the fit if this very one is already in the stage's folder."
-    folder, key = self.folder / method, fingerprint(estimator, X)
+    folder, key = self.folder / method, f"{fingerprint(estimator, X)}-{code_version(self.chapter)}"
     known = load_artefact(folder / "fit.json") if (folder / "fit.json").exists() else {}
     if known.pop("fingerprint", None) == key and isinstance(estimator, SafeModel) and not self.force:
         estimator, self.methods[method] = type(estimator).load(folder), known

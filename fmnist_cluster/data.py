@@ -9,6 +9,7 @@ __all__ = ['SPLITS', 'DATASETS', 'class_names', 'data_folders', 'find_file', 'lo
 # %% ../nbs/01_eda.ipynb #8f8bccfa
 import gzip
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,9 @@ def _download(source, filename, md5, folder):
     for mirror in source.mirrors:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            download_url(f"{mirror}{filename}", folder, filename, md5)
+            with tempfile.TemporaryDirectory(dir=folder) as part:       # an interrupted download leaves no half file under the true name
+                download_url(f"{mirror}{filename}", part, filename, md5)
+                os.replace(Path(part) / filename, folder / filename)
             return True
         except (OSError, RuntimeError): continue        # no network, no right to write, or not the file we know
     return False

@@ -1,5 +1,9 @@
 "Bad input ends in one line that names what was given, what is expected and the remedy; and nothing is half written."
+import functools
 import gzip
+import hashlib
+import http.server
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -221,3 +225,22 @@ def test_run_says_loudly_that_it_fell_back(no_network, monkeypatch, tmp_path, ca
 def test_run_ends_in_one_line_and_not_zero(tmp_path):
     refused = call("tools/run_book.py", "--dataset", "cifar", FMNIST_CLUSTER_RUNS=str(tmp_path / "runs"))
     assert refused.returncode == 1 and len(refused.stderr.strip().splitlines()) == 1
+
+
+@pytest.fixture
+def mirror(tmp_path):
+    "A server on this machine that offers one file, and its address."
+    (tmp_path / "offered").mkdir()
+    (tmp_path / "offered" / "a.gz").write_bytes(b"hello")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "offered")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("content, comes", [(b"hello", True), (b"another file", False)])
+def test_a_download_leaves_the_whole_file_or_none(mirror, tmp_path, content, comes):
+    source = SimpleNamespace(mirrors=[f"{mirror}not_here/", mirror])
+    assert data._download(source, "a.gz", hashlib.md5(content).hexdigest(), tmp_path / "to") is comes
+    assert [file.name for file in (tmp_path / "to").iterdir()] == (["a.gz"] if comes else [])
