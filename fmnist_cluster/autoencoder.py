@@ -66,7 +66,7 @@ def autocast(device, precision: str = "auto"):
 
 # %% ../nbs/04_autoencoder.ipynb #1e0a8a8e
 @torch.no_grad()
-def apply_in_batches(function, X: Tensor, batch_size: int = 5000) -> Tensor:
+def apply_in_batches(function, X: Tensor, batch_size: int = 1000) -> Tensor:
     "Stack `function(part)` over slices of X, without gradients, as float32."
     return torch.cat([function(part).float() for part in X.split(batch_size)])
 

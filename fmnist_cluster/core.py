@@ -308,8 +308,8 @@ def fingerprint(estimator, X) -> str:
         if name in ("device", "verbose"): continue
         if isinstance(value, SafeModel):
             tensors, values = value._state()
-            value = [_describe(value), values, {k: t.numpy() for k, t in tensors.items()}]
-        parts.append((name, value if isinstance(value, np.ndarray) else plain(value)))
+            parts.append((name, plain([_describe(value), values]), {key: tensor.numpy() for key, tensor in tensors.items()}))
+        else: parts.append((name, value if isinstance(value, np.ndarray) else plain(value)))
     return joblib.hash(parts)
 
 

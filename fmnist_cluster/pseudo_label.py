@@ -148,7 +148,7 @@ def _fit(self, X, y=None):
 def _in_float32(self, half, X):
     check_is_fitted(self)
     self.network_.eval()
-    return apply_in_batches(half, image_tensor(X, next(self.network_.parameters()).device), 2000).cpu().numpy()
+    return apply_in_batches(half, image_tensor(X, next(self.network_.parameters()).device), 250).cpu().numpy()
 
 
 def _transform(self, X):

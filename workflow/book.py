@@ -21,7 +21,7 @@ READS = {
     "07_pseudo_label": [],
     "08_evaluation": ["03_baseline", "04_autoencoder", "05_ae_kmeans", "06_dec_idec", "07_pseudo_label"],
 }
-LIGHT = {"00_core", "01_eda", "02_metrics"}     # one core each, side by side; every other chapter takes all cores
+LIGHT = {"00_core", "01_eda", "02_metrics"}     # one core each
 OVER_SEEDS = {"08_evaluation"}                  # runs once for a data set, over all seeds; the others once a seed
 
 COMMON = {"dataset", "seed", "run", "out_run", "preset", "device", "force"}     # parameters of every chapter
@@ -44,6 +44,12 @@ def modules(chapter: str) -> list[str]:
     earlier = [name for name in READS if name <= chapter]
     found = [re.search(r"^#\| *default_exp +(\w+)", cell.source, re.M) for name in earlier for cell in cells(name)]
     return [f"fmnist_cluster/{match[1]}.py" for match in found if match]
+
+
+def threads(chapter: str, cores: int) -> int:
+    "Cores that a chapter takes. Two training chapters side by side on half the cores each end sooner than one after the other on all of them."
+    if chapter in LIGHT: return 1
+    return cores if chapter in OVER_SEEDS else max(1, cores // 2)
 
 
 def overrides(chapter: str, preset: str) -> str | None:
