@@ -85,7 +85,10 @@ function point(event, reach) {
 plot.js_event_callbacks = {mousemove: [event => point(event, 8)], tap: [event => point(event, 16)]}
 place.addEventListener("pointerleave", event => { if (event.pointerType === "mouse") leave() })     // a finger leaves as soon as it is lifted
 addEventListener("keydown", event => { if (event.key === "Escape") leave() })
-addEventListener("scroll", leave, {passive: true})
+addEventListener("scroll", () => {
+  leave()
+  if (at("gallery").contains(document.activeElement)) document.activeElement.onfocus()          // the keyboard has scrolled it into view
+}, {passive: true})
 if (matchMedia("(pointer: coarse)").matches) plot.toolbar.active_drag = null        // a finger on the map scrolls the page
 
 // what is shown
