@@ -88,6 +88,10 @@ def test_llms_txt_keeps_to_its_convention_and_names_what_is_there():
     assert {file for file in files if file.startswith("fmnist_cluster/")} == {f"fmnist_cluster/{file.name}" for file in (ROOT / "fmnist_cluster").glob("[a-z]*.py")}
 
 
+def test_llms_txt_lies_beside_the_pages_of_the_site(site):
+    assert (site / "llms.txt").read_text(encoding="utf-8") == (ROOT / "llms.txt").read_text(encoding="utf-8")
+
+
 # the site
 
 class PageReader(HTMLParser):
