@@ -90,7 +90,8 @@ def main(seeds, dataset, run, preset="full"):
         filled[file] = with_outputs(chapter, nbformat.read(file, as_version=4), executed)
     for file, notebook in filled.items(): nbformat.write(notebook, file)
     nbdev_clean()
-    for table in (base / "evaluation_metrics.json", base / "08_evaluation" / "comparison.csv"): shutil.copy(table, REFERENCE)
+    tables = [base / "evaluation_metrics.json", *(base / "08_evaluation" / name for name in ("comparison.csv", "test_assignments.csv"))]
+    for table in tables: shutil.copy(table, REFERENCE)
     (ROOT / "nbs" / "images").mkdir(exist_ok=True)
     shutil.copy(base / "08_evaluation" / "figures" / "maps.png", ROOT / "nbs" / "images")           # the README's picture
     save_artefact(REFERENCE / "chapters.json", costs(dataset, (run, "quick"), seeds[0]))
