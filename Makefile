@@ -52,7 +52,7 @@ export: $(STAMP)  ## write fmnist_cluster/ from the notebooks
 clean: $(STAMP)  ## take from the notebooks what must not be committed
 	@$(BIN)/nbdev_clean
 
-readme: $(STAMP)  ## README.md from nbs/index.ipynb
+readme: $(STAMP)  ## README.md, README.ko.md and llms.txt from nbs/index.ipynb
 	@$(BIN)/python tools/build_readme.py
 
 docs: $(STAMP)  ## the site into _docs/ (by Quarto where it is installed)

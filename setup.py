@@ -1,4 +1,5 @@
 "Everything the package says of itself stands in settings.ini; this file only reads it."
+import re
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -12,11 +13,17 @@ settings = config["DEFAULT"]
 extras = {name: settings[f"{name}_requirements"].split() for name in ("classical", "run", "docs", "dev")}
 extras["all"] = sorted({requirement for group in extras.values() for requirement in group})
 
+
+def away_from_home(link):
+    "A link of the README that leads to a file of the repository, as it must read on another site."
+    return f"{link[0]}{settings['git_url']}/{'raw' if link[0].startswith('!') else 'blob'}/{settings['branch']}/"
+
+
 setup(
     name=settings["lib_name"],
     version=settings["version"],
     description=settings["description"],
-    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description=re.sub(r"!?\[[^]]*\]\((?!https?:|#)", away_from_home, (here / "README.md").read_text(encoding="utf-8")),
     long_description_content_type="text/markdown",
     keywords=settings["keywords"].split(),
     author=settings["author"],

@@ -1,4 +1,5 @@
 "The README and the site: both made from the notebooks, with nothing broken and nothing fetched from elsewhere."
+import copy
 import functools
 import html
 import http.server
@@ -32,20 +33,63 @@ def index():
     return nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4)
 
 
-def test_readme_is_the_index(index):
-    from build_readme import readme
-    assert (ROOT / "README.md").read_text(encoding="utf-8") == readme(index), "run tools/build_readme.py"
+@pytest.mark.parametrize("name", ["README.md", "README.ko.md", "llms.txt"])
+def test_pages_are_what_the_index_says(name, index):
+    from build_readme import PAGES
+    assert (ROOT / name).read_text(encoding="utf-8") == PAGES[name](index), "run tools/build_readme.py"
 
 
 def test_index_shows_what_the_results_say(index):
     from build_readme import executed, readme
-    stored = readme(index)
+    def written(): return {file: file.stat().st_mtime_ns for file in (ROOT / "nbs").rglob("*")}
+    stored, before = readme(index), written()
     assert readme(executed(index)) == stored, "results/reference/ has changed since; run tools/build_readme.py"
+    assert written() == before
 
 
-def test_files_named_in_the_readme_are_there():
-    targets = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert [target for target in targets if "://" not in target and not (ROOT / target).exists()] == []
+def links(name):
+    return re.findall(r"\]\(([^)#]+)", (ROOT / name).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.ko.md"])
+def test_files_named_in_the_readme_are_there(name):
+    assert [target for target in links(name) if "://" not in target and not (ROOT / target).exists()] == []
+
+
+def test_the_korean_page_has_the_same_code_tables_and_links():
+    def fixed(name): return re.findall(r"^```.*?^```|^\|.*?$", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert fixed("README.ko.md") == fixed("README.md") != []
+    other = {"README.md": "README.ko.md", "README.ko.md": "README.md"}
+    assert sorted(links("README.ko.md")) == sorted(other.get(target, target) for target in links("README.md"))
+
+
+def test_changed_english_asks_for_a_new_translation(index):
+    from build_readme import readme_in_korean
+    prose = [number for number, cell in enumerate(index.cells) if cell.cell_type == "markdown"]
+    first, last = (index.cells[prose[end]].id for end in (0, -1))
+    changed = copy.deepcopy(index)
+    changed.cells[prose[0]].source += " More words."
+    del changed.cells[prose[-1]]
+    changed.cells.append(nbformat.v4.new_markdown_cell("New words.", id="new"))
+    with pytest.raises(SystemExit, match=rf": {first} \w{{8}}, new \w{{8}}, {last} is gone; translate"):
+        readme_in_korean(changed)
+
+
+def test_llms_txt_keeps_to_its_convention_and_names_what_is_there():
+    text = (ROOT / "llms.txt").read_text(encoding="utf-8")
+    opening, *sections = re.split(r"^## .+\n", text, flags=re.MULTILINE)
+    assert re.match(r"# \S+\n\n> \S.+\n\n", opening) and "](" not in opening
+    items = [line for section in sections for line in section.strip().splitlines()]
+    assert [line for line in items if not re.fullmatch(r"- \[[^]]+\]\(https://\S+\)(: \S.*)?", line)] == []
+    pages = {target.rpartition("/")[2] for target in links("llms.txt") if target.endswith(".html")}
+    assert pages == {page_of(notebook) for notebook in NOTEBOOKS}
+    files = [target.partition("/blob/main/")[2] for target in links("llms.txt") if not target.endswith(".html")]
+    assert [file for file in files if not file or not (ROOT / file).exists()] == []
+    assert {file for file in files if file.startswith("fmnist_cluster/")} == {f"fmnist_cluster/{file.name}" for file in (ROOT / "fmnist_cluster").glob("[a-z]*.py")}
+
+
+def test_llms_txt_lies_beside_the_pages_of_the_site(site):
+    assert (site / "llms.txt").read_text(encoding="utf-8") == (ROOT / "llms.txt").read_text(encoding="utf-8")
 
 
 # the site

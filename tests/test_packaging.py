@@ -1,4 +1,5 @@
 "The package as others get it: built, installed beside the locked dependencies, imported far from the checkout."
+import re
 import subprocess
 import sys
 import sysconfig
@@ -38,6 +39,15 @@ def test_sdist_can_be_built_again(built):
     assert {"settings.ini", "setup.py", "pyproject.toml", "README.md", "LICENSE"} <= names
 
 
+def test_links_of_the_description_lead_somewhere(built):
+    wheel = zipfile.ZipFile(next(built.glob("*.whl")))
+    description = wheel.read(next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))).decode()
+    found = re.findall(r"(!?)\[[^]]*\]\(([^)#]+)", description)
+    assert found and [target for _, target in found if not target.startswith("https://")] == []
+    files = [(picture, re.fullmatch(r"https://github\.com/[\w-]+/[\w-]+/(blob|raw)/main/(.+)", target)) for picture, target in found]
+    assert [match[0] for picture, match in files if match and (not (ROOT / match[2]).exists() or (match[1] == "raw") != bool(picture))] == []
+
+
 def test_wheel_works_outside_the_checkout(built, tmp_path):
     "Installed alone; the dependencies are those of this environment, seen through a .pth file without its own editable install."
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
@@ -48,6 +58,6 @@ def test_wheel_works_outside_the_checkout(built, tmp_path):
                f"for name in {MODULES!r}: importlib.import_module(f'fmnist_cluster.{{name}}')\n"
                "from fmnist_cluster.data import load_images; assert load_images('digits').shape == (1437, 28, 28)\n"
                "print(fmnist_cluster.__file__)")
-    shown = subprocess.run([python, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    shown = subprocess.run([python, "-I", "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
     assert Path(shown.stdout.strip()).is_relative_to(site)

@@ -173,3 +173,24 @@ def test_lock_has_what_settings_ask_for():
     asked = " ".join(value for name, value in settings["DEFAULT"].items() if name == "requirements" or name.endswith("_requirements"))
     locked = {re.sub(r"[-_.]+", "-", name).lower() for name in re.findall(r"^([\w.-]+)==", (ROOT / "requirements.lock").read_text(), re.M)}
     assert {re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", word)[0]).lower() for word in asked.split()} <= locked
+
+
+# the workflows
+
+@pytest.mark.parametrize("file", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda file: file.stem)
+def test_a_workflow_has_no_more_rights_than_it_needs(file):
+    workflow = yaml.safe_load(file.read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    assert "secrets." not in file.read_text()
+    for job in workflow["jobs"].values():
+        checkouts = [step for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
+        assert all(step["with"]["persist-credentials"] is False for step in checkouts)
+        if job.get("permissions"): assert not checkouts and all("uses" in step for step in job["steps"]), "code of the project runs with more than read rights"
+
+
+def test_only_what_was_tested_is_released():
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())["jobs"]
+    assert {name for name, job in jobs.items() if job.get("permissions")} == {"publish"} and jobs["publish"]["needs"] == "build"
+    names = [step.get("name", "") for step in jobs["build"]["steps"]]
+    uses = [step.get("uses", "").partition("@")[0] for step in jobs["build"]["steps"]]
+    assert names.index("The wheel works with what it asks for and nothing else") < uses.index("actions/upload-artifact")

@@ -174,6 +174,7 @@ def build(out, plain):
             build_plain(Path("_docs"))
         else:
             subprocess.run([Path(sys.executable).with_name("nbdev_docs")], check=True)
+        shutil.copy(PROJECT / "llms.txt", "_docs")
         shutil.rmtree(out, ignore_errors=True)
         shutil.move("_docs", out)
 

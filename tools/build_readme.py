@@ -1,5 +1,13 @@
-"""Write README.md from nbs/index.ipynb: run its cells, which read results/reference/, keep their outputs, show them as GitHub does."""
+"""Write README.md, README.ko.md and llms.txt from nbs/index.ipynb.
+
+The cells of the index, which read results/reference/, are run and their outputs kept. The Korean page has the same code and the same outputs. Its prose
+stands in readme_ko.md: a section for each markdown cell, picture and chapter, under its name and a hash of the English that it translates.
+"""
+import ast
+import copy
+import hashlib
 import re
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -11,6 +19,7 @@ from notebook_markdown import notebook_markdown
 
 PROJECT = Path(__file__).resolve().parent.parent
 INDEX = PROJECT / "nbs" / "index.ipynb"
+KOREAN = Path(__file__).with_name("readme_ko.md")
 
 
 def refuse_rich(data, said):
@@ -18,11 +27,15 @@ def refuse_rich(data, said):
     raise SystemExit(f"{INDEX.name}: an output is {', '.join(data)}; show Markdown there, and pictures from a committed file.")
 
 
+def repository() -> str:
+    "Address of the committed files on the project's host."
+    config = get_config(path=PROJECT)
+    return f"{config.git_url}/blob/{config.branch}/"
+
+
 def from_the_root(markdown) -> str:
     "Links that lead from nbs/ or to the repository's own address, as they read in the project's root."
-    config = get_config(path=PROJECT)
-    markdown = markdown.replace(f"{config.git_url}/blob/{config.branch}/", "")
-    return re.sub(r"\]\((?=[\w-]+\.ipynb|images/)", "](nbs/", markdown)
+    return re.sub(r"\]\((?=[\w-]+\.ipynb|images/)", "](nbs/", markdown.replace(repository(), ""))
 
 
 def readme(notebook) -> str:
@@ -30,16 +43,121 @@ def readme(notebook) -> str:
     return from_the_root(notebook_markdown(notebook.cells, refuse_rich))
 
 
+def heading(source) -> tuple[str, str]:
+    "Title and one-line summary of a notebook, or of its translation, from its first cell."
+    return re.match(r"# (.+?)\n+> (.+?)(?:\n|$)", source).groups()
+
+
+def chapters() -> dict:
+    "Title and summary of each chapter by the name of its notebook."
+    notebooks = sorted(INDEX.parent.glob("[0-9][0-9]_*.ipynb"))
+    return {path.stem: heading(nbformat.read(path, as_version=4).cells[0].source) for path in notebooks}
+
+
+# the Korean page
+
+def captions(notebook) -> dict:
+    "Captions of the pictures by cell id."
+    found = {cell.id: re.search(r'^caption = "(.+)"$', cell.source, re.MULTILINE) for cell in notebook.cells if cell.cell_type == "code"}
+    return {name: match[1] for name, match in found.items() if match}
+
+
+def originals(notebook) -> dict:
+    "The English texts that are translated, by cell id or name of the chapter."
+    prose = {cell.id: cell.source for cell in notebook.cells if cell.cell_type == "markdown"}
+    return prose | captions(notebook) | {name: f"# {title}\n\n> {summary}" for name, (title, summary) in chapters().items()}
+
+
+def translations(notebook) -> dict:
+    "The Korean texts by the same names; SystemExit if one is missing, or its English has changed since or is gone."
+    _, *pieces = re.split(r"^<!-- (\w+) (\w+) -->\n", KOREAN.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    texts, there = dict(zip(pieces[::3], map(str.strip, pieces[2::3]))), dict(zip(pieces[::3], pieces[1::3]))
+    asked = {name: hashlib.sha256(text.encode()).hexdigest()[:8] for name, text in originals(notebook).items()}
+    wrong = [f"{name} {asked.get(name, 'is gone')}" for name in asked | there if asked.get(name) != there.get(name)]
+    if wrong:
+        raise SystemExit(f"{KOREAN.name} is not the translation of the English texts of now: {', '.join(wrong)}; "
+                         "translate each anew under <!-- name hash -->, with the hash given here.")
+    return texts
+
+
+def readme_in_korean(notebook) -> str:
+    "The text of README.ko.md: prose, captions, and titles of the chapters in Korean, code and figures untouched."
+    texts, notebook = translations(notebook), copy.deepcopy(notebook)
+    entry = "{1}]({0}.ipynb): {2}".format
+    words = {entry(name, *english): entry(name, *heading(texts[name])) for name, english in chapters().items()}
+    words |= {english: texts[name] for name, english in captions(notebook).items()}
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown": cell.source = texts[cell.id]
+        for output in cell.get("outputs", []):
+            shown = output.get("data", {})
+            for english, korean in words.items():
+                if english in shown.get("text/markdown", ""): shown["text/markdown"] = shown["text/markdown"].replace(english, korean)
+    return readme(notebook)
+
+
+# for programs that read
+
+LLMS = """# {title}
+
+> {summary}
+
+- The notebooks are the source: nbdev makes the package, its tests and the site from them. A chapter imports only from chapters before it.
+- Estimators keep scikit-learn's conventions. Images are uint8 arrays (n, 28, 28), vectors float32 arrays (n, d).
+- No `fit` reads a label; the exceptions are named in CONTRIBUTING.
+- The cluster-to-class map is fitted on the train images and applied to the test images.
+
+## Chapters
+
+{pages}
+
+## API
+
+{modules}
+
+## Results
+
+- [The front page]({site}index.html): the table of the methods, how to run the book, what it costs
+- [The reference run]({repository}results/reference): one record for each method, seed and split, with the commit and device it came from
+
+## Optional
+
+- [Contributing]({repository}CONTRIBUTING.md): the honest protocol, how to add a method, what of the API is stable
+- [Changelog]({repository}CHANGELOG.md)
+- [The front page in Korean]({repository}README.ko.md)
+"""
+
+
+def public_names(module) -> str:
+    "The names that a module of the package exports."
+    assigned = next(node for node in ast.parse(module.read_text(encoding="utf-8")).body if isinstance(node, ast.Assign))
+    return ", ".join(f"`{name}`" for name in ast.literal_eval(assigned.value))
+
+
+def llms(notebook) -> str:
+    "The text of llms.txt: what the project is, where its chapters and modules stand, and what each holds."
+    config, (title, summary) = get_config(path=PROJECT), heading(notebook.cells[0].source)
+    site = f"{config.doc_host}{config.doc_baseurl}/"
+    pages = [f"- [{name[:2]} {title}]({site}{name[3:]}.html): {line}" for name, (title, line) in chapters().items()]
+    modules = [f"- [fmnist_cluster.{file.stem}]({repository()}fmnist_cluster/{file.name}): {public_names(file)}"
+               for file in sorted((PROJECT / "fmnist_cluster").glob("[a-z]*.py"))]
+    return LLMS.format(title=title, summary=summary, pages="\n".join(pages), modules="\n".join(modules), site=site, repository=repository())
+
+
+PAGES = {"README.md": readme, "llms.txt": llms, "README.ko.md": readme_in_korean}
+
+
 def executed(notebook):
-    "The notebook with the outputs that its cells give now."
-    return NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": INDEX.parent}}).execute()
+    "The notebook with the outputs that its cells give now; what they write goes to a folder that is removed."
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("settings.ini", "nbs", "results"): (Path(folder) / name).symlink_to(PROJECT / name)
+        return NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
 
 
 def main():
     nbformat.write(executed(nbformat.read(INDEX, as_version=4)), INDEX)
     nbdev_clean(fname=str(INDEX))
-    text = readme(nbformat.read(INDEX, as_version=4))
-    (PROJECT / "README.md").write_text(text, encoding="utf-8")
+    notebook = nbformat.read(INDEX, as_version=4)
+    for name, text in PAGES.items(): (PROJECT / name).write_text(text(notebook), encoding="utf-8")
 
 
 if __name__ == "__main__":
