@@ -53,7 +53,7 @@ def drawing(table, truth, names):
     plot = figure(name="map", sizing_mode="stretch_both", match_aspect=True, tools="pan,box_zoom,wheel_zoom,reset", active_drag="pan",
                   active_scroll="wheel_zoom", toolbar_location="above", outline_line_color="#d8dee4", output_backend="canvas")
     plot.axis.visible = plot.grid.visible = False
-    plot.toolbar.update(logo=None, styles={"min-width": "160px"})         # or Bokeh hides the last button in a menu
+    plot.toolbar.update(logo=None, styles={"min-width": "160px", "justify-content": "start"})       # with less Bokeh hides the last button in a menu
     size = float(np.clip(400 / len(table)**.5, 4, 10))
     plot.scatter("x", "y", source=everything, size=size, color="#e4e7ea", line_color=None)
     plot.scatter("x", "y", source=shown, size=size, color="colour", line_color=None)
