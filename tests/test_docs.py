@@ -1,8 +1,8 @@
 "The README and the site: both made from the notebooks, with nothing broken and nothing fetched from elsewhere."
 import copy
 import functools
-import html
 import http.server
+import os
 import re
 import shutil
 import subprocess
@@ -19,9 +19,6 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 LOADING = {("img", "src"), ("script", "src"), ("iframe", "src"), ("source", "src"), ("video", "src"), ("object", "data"), ("link", "href")}
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-CHROMIUM_OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-                    "--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--virtual-time-budget=60000",
-                    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
 
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -114,16 +111,22 @@ class PageReader(HTMLParser):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    "The plain site, built as `make docs` builds it where there is no Quarto, and git's status before and after."
-    folder, before = tmp_path_factory.mktemp("site") / "_docs", git_status()
+    "The plain site, built as `make docs` builds it where there is no Quarto, git's status before and after, and the seconds of computing."
+    folder, before, used = tmp_path_factory.mktemp("site") / "_docs", git_status(), computed()
     build = subprocess.run([sys.executable, "tools/build_docs.py", "--plain", "--out", folder], cwd=ROOT, capture_output=True, text=True)
     assert build.returncode == 0, build.stderr[-3000:]
-    return folder, before, git_status()
+    return folder, before, git_status(), computed() - used
 
 
 @pytest.fixture(scope="module")
 def site(built):
     return built[0]
+
+
+def computed() -> float:
+    "Seconds of computing that the programs started here have used; unlike the clock, no matter what else runs on the machine."
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def git_status():
@@ -136,13 +139,29 @@ def pages(site):
 
 
 def test_building_leaves_the_project_as_it_was(built):
-    _, before, after = built
+    _, before, after, _ = built
     assert after == before
 
 
+def test_the_site_is_small_and_soon_built(site, built):
+    assert sum(file.stat().st_size for file in site.rglob("*") if file.is_file()) < 40e6
+    assert built[3] < 90
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)
+def test_a_notebook_is_small(notebook):
+    assert notebook.stat().st_size < 1.5e6
+
+
 def test_one_page_a_notebook(pages):
-    assert set(pages) == {page_of(notebook) for notebook in NOTEBOOKS}
+    assert set(pages) - {"explorer.html"} == {page_of(notebook) for notebook in NOTEBOOKS}
     assert "index.html" in pages
+
+
+def test_the_sidebar_lists_the_chapters_in_order_and_the_explorer_where_it_is(pages):
+    chapters = ["index.html", *(page_of(notebook) for notebook in NOTEBOOKS if notebook.stem != "index")]
+    extra = ["explorer.html"] if "explorer.html" in pages else []
+    assert [link for link in pages["core.html"].links if link in pages or link == "explorer.html"][1:len(chapters + extra) + 1] == chapters + extra
 
 
 def page_of(notebook):
@@ -161,6 +180,12 @@ def broken_links(site, pages, name):
         file = unquote(parts.path) or name
         if not (site / file).is_file() or (parts.fragment and unquote(parts.fragment) not in pages[file].ids):
             yield f"{name}: {target}"
+
+
+def test_a_chapter_opens_in_colab(pages):
+    for notebook in NOTEBOOKS:
+        links = [link for link in pages[page_of(notebook)].links if link.startswith("https://colab.")]
+        assert [link.rpartition("/nbs/")[2] for link in links] == ([notebook.name] if notebook.stem != "index" else [])
 
 
 def test_public_names_have_an_entry_with_its_source(pages):
@@ -185,8 +210,9 @@ def test_no_place_is_named_twice(pages):
 
 
 def test_nothing_is_loaded_from_elsewhere(site, pages):
+    "What a page's scripts load is seen in the browser, below."
     foreign = [f"{name}: {target}" for name, page in pages.items() for target in page.loads if urlsplit(target).scheme not in ("", "data") or target.startswith("//")]
-    styles = [f"{file.name}: {use}" for file in site.rglob("*") if file.suffix in (".html", ".css")
+    styles = [f"{file.name}: {use}" for file in site.rglob("*") if file.suffix in (".html", ".css") and file.name != "explorer.html"
               for use in re.findall(r"@import.*|url\(\s*['\"]?(?:https?:)?//.*", file.read_text(encoding="utf-8"))]
     assert foreign + styles == []
 
@@ -194,6 +220,26 @@ def test_nothing_is_loaded_from_elsewhere(site, pages):
 def test_every_formula_became_mathml(site):
     left = [file.name for file in site.glob("*.html") if re.search(r'class="math |\$\$', file.read_text(encoding="utf-8"))]
     assert left == []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_colours_can_be_told_from_their_ground(dark):
+    "WCAG 2, level AA: text and ground differ by a ratio of at least 4.5."
+    light_part, dark_part = (ROOT / "tools" / "docs.css").read_text().split("@media (prefers-color-scheme: dark)", 1)
+    colours = dict(re.findall(r"--(\w+): (#\w{6});", dark_part if dark else light_part))
+    grounds, inks = ["ground", "raised"], set(colours) - {"ground", "raised", "line"}
+    assert len(inks) == 11
+    assert [(ink, ground) for ink in inks for ground in grounds if contrast(colours[ink], colours[ground]) < 4.5] == []
+
+
+def contrast(one, other) -> float:
+    darker, lighter = sorted(luminance(bytes.fromhex(colour[1:])) for colour in (one, other))
+    return (lighter + .05) / (darker + .05)
+
+
+def luminance(rgb) -> float:
+    linear = [value / 12.92 if value <= .04045 else ((value + .055) / 1.055) ** 2.4 for value in (byte / 255 for byte in rgb)]
+    return sum(weight * value for weight, value in zip((.2126, .7152, .0722), linear))
 
 
 # how one notebook is shown
@@ -206,7 +252,7 @@ def code(source, **data):
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 FEATURES = [
     nbformat.v4.new_raw_cell("---\ntitle: One & all\ndescription: 'A colon: and `code`'\noutput-file: all.html\n---\n"),
-    nbformat.v4.new_markdown_cell("A list without an empty line, after (Xie,\n2016) and `f`:\n- see [the other](02_other.ipynb#place)\n- $a_1 < b$"),
+    nbformat.v4.new_markdown_cell("A list without an empty line, after (Xie,\n2016) and `f`:\n- see [the other](02_other.ipynb#place)\n- $a_1 < b$, so"),
     nbformat.v4.new_markdown_cell("::: {.callout-tip}\n## Mind this\n\nText.\n:::"),
     code('#| fig-cap: "What to see: a pixel"\n#| code-fold: true\nplot()', image_png=PIXEL, text_plain="<Figure>"),
     code("#| echo: false\nhidden()", text_html="<table><tr><td>1_000_000 * 2 * 3</td></tr></table>", text_plain="no"),
@@ -224,7 +270,7 @@ def test_what_a_cell_may_ask_for(tmp_path):
     nbformat.write(nbformat.v4.new_notebook(cells=FEATURES), notebook)
     page, other = Page(notebook), SimpleNamespace(notebook=Path("02_other.ipynb"), file="other.html", label="02 The other")
     config = SimpleNamespace(doc_host="https://host", doc_baseurl="/base", title="site", git_url="https://host/code")
-    write_page(page, [page, other], config, tmp_path)
+    write_page(page, [page, other], config, tmp_path, [{"title": "Explorer", "href": "explorer.html"}])
     shown = (tmp_path / "all.html").read_text(encoding="utf-8")
     assert "<h1>One &amp; all</h1>" in shown and "<code>code</code>" in shown
     assert '<li>see <a href="other.html#place">the other</a></li>' in shown and "<math" in shown
@@ -234,54 +280,93 @@ def test_what_a_cell_may_ask_for(tmp_path):
     assert "1_000_000 * 2 * 3" in shown and "hidden()" not in shown and "secret" not in shown
     assert "fit: 100%\nred</code>" in shown and "10%\r" not in shown and "&lt;Figure" not in shown
     assert "# As in `g`." in shown and 'href="all.html#cf"' in shown and 'id="cf"' in shown
-    assert "2016) and" in shown
+    assert "2016) and" in shown and re.search(r'<span class="together"><math.*?</math>,</span>\s+so', shown, re.DOTALL)
+    assert '<li><a href="explorer.html">Explorer</a></li>' in shown
     assert '<a rel="next" href="other.html">02 The other →</a>' in shown and 'rel="prev"' not in shown
+
+
+def test_a_tagged_equation_carries_its_number():
+    from build_docs import numbered
+    assert numbered("$$a = b \\tag{DEC, eq. 2}$$") == "$$a = b \\qquad\\text{(DEC, eq. 2)}$$"
+
+
+def test_a_chapter_says_how_long_it_takes():
+    from types import SimpleNamespace
+
+    from build_docs import facts
+    cells = [nbformat.v4.new_markdown_cell("word " * 400), nbformat.v4.new_code_cell("x = 1\n\n" * 60)]
+    costs = [{"chapter": chapter, "preset": preset, "wall_seconds": seconds, "machine": machine} for chapter, preset, seconds, machine in
+             [("06_x", "full", 1234.5, "2 cores"), ("06_x", "quick", 42.4, "2 cores"), ("06_x", "gpu", 7200, "8 cores"), ("07_y", "full", 9, "2 cores")]]
+    config = SimpleNamespace(user="u", repo="r", branch="main", git_url="https://host/code", nbs_path=Path("nbs"))
+    line = facts("06_x", cells, costs, config)
+    assert "About 4 min to read · runs in 42 s (quick), 21 min (full) on 2 cores · runs in 2.0 h (gpu) on 8 cores · [" in line
+    assert "/github/u/r/blob/main/nbs/06_x.ipynb)" in line
+    assert "runs in" not in facts("08_z", cells, costs, config)
 
 
 # in a browser
 
-MEASURE = """<!DOCTYPE html><title>measure</title><script>
-async function measure() {
-  const found = [];
-  for (const name of %s) {
-    const frame = document.createElement("iframe");
-    frame.style = "width: 390px; height: 800px";
-    frame.src = name;
-    await new Promise(done => { frame.onload = done; document.body.append(frame); });
-    const page = frame.contentDocument;
-    const empty = [...page.images].filter(image => image.naturalWidth === 0);
-    found.push(`${name} ${page.documentElement.scrollWidth} ${empty.length}`);
-    frame.remove();
-  }
-  document.body.append(Object.assign(document.createElement("pre"), {id: "found", textContent: found.join(";")}));
-}
-addEventListener("load", measure);
-</script><body></body>"""
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args): pass
 
 
-@pytest.fixture
-def served(site, tmp_path):
-    "Address of the site on this machine, with a page that measures the others at a phone's width."
-    shutil.copytree(site, tmp_path, dirs_exist_ok=True)
-    names = sorted(file.name for file in site.glob("*.html"))
-    (tmp_path / "measure.html").write_text(MEASURE % names)
-    (tmp_path / "favicon.ico").touch()
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+@pytest.fixture(scope="module")
+def served(site):
+    "Address of the site on this machine, one folder below the host as on GitHub Pages."
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site.parent))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    yield f"http://127.0.0.1:{server.server_port}/{site.name}"
     server.shutdown()
     server.server_close()
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine: the site was not opened in a browser")
-def test_in_a_browser(served, pages, tmp_path_factory):
-    profile = f"--user-data-dir={tmp_path_factory.mktemp('profile')}"
-    seen = subprocess.run([CHROMIUM, *CHROMIUM_OPTIONS, profile, "--dump-dom", f"{served}/measure.html"], capture_output=True, text=True, timeout=180)
-    assert [line for line in seen.stderr.splitlines() if ":CONSOLE" in line] == []
-    found = re.search(r'<pre id="found">(.*?)</pre>', seen.stdout)
-    assert found, f"the pages were not measured: {seen.stderr[-2000:]}"
-    measured = [entry.split() for entry in html.unescape(found[1]).split(";")]
-    assert {name for name, _, _ in measured} == set(pages)
-    assert [(name, width) for name, width, _ in measured if int(width) > 390] == []
-    assert [(name, images) for name, _, images in measured if images != "0"] == []
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM: pytest.skip("no Chromium on this machine: the site was not opened in a browser")
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--disable-quic", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(browser):
+    "A tab as wide as a phone."
+    tab = browser.new_page(viewport={"width": 390, "height": 800})
+    yield tab
+    tab.close()
+
+
+def faults_of(tab) -> list[str]:
+    "A list that fills with what goes wrong in a tab: complaints of the console, failed requests, and requests to a foreign host."
+    faults = []
+    tab.on("console", lambda message: message.type in ("error", "warning") and faults.append(f"{tab.url}: {message.text}"))
+    tab.on("pageerror", lambda error: faults.append(f"{tab.url}: {error}"))
+    tab.on("response", lambda response: response.status >= 400 and faults.append(f"{tab.url}: {response.status} {response.url}"))
+    tab.on("request", lambda request: urlsplit(request.url).hostname not in ("127.0.0.1", None) and faults.append(f"{tab.url}: asks {request.url}"))
+    return faults
+
+
+def test_pages_in_a_browser(served, pages, tab):
+    faults, wide, empty = faults_of(tab), {}, {}
+    for name in pages:
+        tab.goto(f"{served}/{name}", wait_until="networkidle")
+        wide[name] = tab.evaluate("document.documentElement.scrollWidth") - 390
+        empty[name] = tab.evaluate("[...document.images].filter(image => image.naturalWidth === 0).map(image => image.src)")
+    assert faults == []
+    assert {name: pixels for name, pixels in wide.items() if pixels > 0} == {}
+    assert {name: images for name, images in empty.items() if images} == {}
+
+
+def test_search_by_keyboard_leads_to_the_chapter(served, tab):
+    faults = faults_of(tab)
+    tab.goto(f"{served}/index.html")
+    tab.keyboard.press("Control+k")
+    tab.keyboard.type("target distribution")
+    tab.locator('pagefind-searchbox a[href$="/dec_idec.html"]').wait_for()
+    tab.keyboard.press("ArrowDown")
+    tab.keyboard.press("Enter")
+    tab.wait_for_url(f"{served}/dec_idec.html*")
+    assert tab.title().startswith("DEC")
+    assert faults == []
