@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['mlp', 'AutoencoderNet', 'reconstruction_loss', 'batches', 'autocast', 'apply_in_batches', 'make_optimizer',
-           'Autoencoder']
+           'check_not_diverged', 'Autoencoder']
 
 # %% ../nbs/04_autoencoder.ipynb #e28e488d
+import math
 from contextlib import nullcontext
 
 import numpy as np
@@ -79,6 +80,12 @@ def make_optimizer(name: str, parameters, lr: float) -> torch.optim.Optimizer:
     if name == "sgd": return torch.optim.SGD(parameters, lr=lr, momentum=0.9, fused=fused)
     raise InputError(f"optimizer is {name!r}; expected adam or sgd.")
 
+# %% ../nbs/04_autoencoder.ipynb #96f9ef4d
+def check_not_diverged(estimator, value: float):
+    "InputError if `value`, which training watches, is not finite."
+    if math.isfinite(value): return
+    raise InputError(f"{type(estimator).__name__} has diverged: its loss is no longer finite. Scale X to about [0, 1], or give less than lr={estimator.lr}.")
+
 # %% ../nbs/04_autoencoder.ipynb #9f1d21f7
 class Autoencoder(SafeModel, TransformerMixin, BaseEstimator):
     """Dense autoencoder trained on the reconstruction error (IDEC, eq. 2).
@@ -127,6 +134,7 @@ class Autoencoder(SafeModel, TransformerMixin, BaseEstimator):
             X, self.history_ = torch.as_tensor(X, device=device), []
             for epoch in tqdm(range(self.epochs), "autoencoder", disable=not self.verbose, mininterval=5):
                 total = sum(self._step(X[batch], optimizer) * len(batch) for batch in batches(len(X), self.batch_size, device))
+                check_not_diverged(self, float(total))
                 self.history_.append({"epoch": epoch + 1, "loss": float(total) / len(X)})
                 if held_out is not None: self.history_[-1]["held_out_loss"] = self._loss_on(held_out)
         return self

@@ -30,12 +30,12 @@ def check_n_clusters(X, n_clusters) -> int:
     raise InputError(f"n_clusters is {n_clusters} and only {len(distinct)} rows of X differ; ask for at most {len(distinct)} clusters.")
 
 # %% ../nbs/03_baseline.ipynb #3b9aa667
-def check_vectors(estimator, X, reset=False) -> np.ndarray:
-    "X as float32 (n, d), finite, of the width seen in `fit` (`reset=True` sets it); else an InputError of one line."
-    try: return validate_data(estimator, X, dtype=np.float32, reset=reset)
+def check_vectors(estimator, X, reset=False, dtype=np.float32) -> np.ndarray:
+    "X as (n, d) of `dtype`, finite, rows in order, of the width seen in `fit` (`reset=True` sets it); else an InputError of one line."
+    try: return validate_data(estimator, X, dtype=dtype, order="C", reset=reset)
     except ValueError as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{reason} {type(estimator).__name__} expects X of shape (n_samples, n_features), finite numbers.") from None
+        raise InputError(f"{reason} {type(estimator).__name__} expects X of shape (n_samples, n_features), finite numbers. Reshape your data if it has another shape.") from None
 
 # %% ../nbs/03_baseline.ipynb #69bce885
 class RandomAssignment(SafeModel, ClusterMixin, BaseEstimator):
@@ -78,6 +78,6 @@ def kmeans(X, n_clusters: int = 10, n_init: int = 20, random_state=None) -> KMea
         If X is not a finite (n, d) array, or `n_clusters` clusters cannot be found among its rows.
     """
     model = KMeans(n_clusters, n_init=n_init, random_state=random_state)
-    X = check_vectors(model, X, reset=True)
+    X = check_vectors(model, X, reset=True, dtype=(np.float64, np.float32))     # as its `predict` will read them
     check_n_clusters(X, n_clusters)
     return model.fit(X)

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .ae_kmeans import AEKMeans
-from .autoencoder import apply_in_batches, autocast, batches, make_optimizer, reconstruction_loss
+from .autoencoder import apply_in_batches, autocast, batches, check_not_diverged, make_optimizer, reconstruction_loss
 from .baseline import check_n_clusters, check_vectors, kmeans
 from .core import InputError, pick_device, seeded
 
@@ -173,6 +173,7 @@ def _look(self, X, mu, previous, losses):
     log_q = log_soft_assign(z, mu, self.alpha)
     labels, p = log_q.argmax(1), target_distribution(log_q.exp())
     sizes = torch.bincount(labels, minlength=self.n_clusters)
+    check_not_diverged(self, float(z.sum()))
     change = float("nan") if previous is None else float((labels != previous).float().mean())
     self.history_.append({"step": self.n_iter_, "label_change": change, "kl": float(clustering_loss(log_q, p)),
                           "smallest_cluster": int(sizes.min()), "n_empty": int((sizes == 0).sum()),

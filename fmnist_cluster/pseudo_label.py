@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from .autoencoder import apply_in_batches, autocast, batches, mlp
 from .baseline import check_n_clusters, kmeans
-from .core import SafeModel, pick_device, seeded
+from .core import InputError, SafeModel, pick_device, seeded
 from .data import to_vectors
 from .metrics import align_labels, label_change
 
@@ -136,6 +136,7 @@ def _fit(self, X, y=None):
     "Train on images X (n, 28, 28) uint8; `y` is ignored."
     device = pick_device(self.device)
     images = image_tensor(X, device)
+    if len(images) < 2: raise InputError(f"X holds {len(images)} image; expected at least 2, for batch normalisation compares images.")
     check_n_clusters(np.asarray(X), self.n_clusters)
     with seeded(self.random_state) as seed:
         self.network_ = self._build_network().to(device)
