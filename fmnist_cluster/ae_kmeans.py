@@ -15,11 +15,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from .autoencoder import Autoencoder, AutoencoderNet, apply_in_batches
 from .baseline import check_n_clusters, check_vectors, kmeans
-from .core import SafeModel, pick_device, seeded
+from .core import InputError, SafeModel, pick_device, seeded
 
 # %% ../nbs/05_ae_kmeans.ipynb #15d253c6
 class AEKMeans(SafeModel, ClusterMixin, TransformerMixin, BaseEstimator):
-    """k-means on the embedding of an autoencoder ("AE+k-means" in the DEC paper, sec. 5.1).
+    """k-means on the embedding of an autoencoder ("AE+k-means" in the DEC paper, sec. 5.3).
 
     Parameters
     ----------
@@ -67,6 +67,8 @@ def _pretrained(self, X, seed):
         autoencoder = clone(autoencoder) if autoencoder else Autoencoder(device=self.device)
         if autoencoder.random_state is None: autoencoder.set_params(random_state=seed)
         autoencoder.fit(X)
+    if autoencoder.n_features_in_ != X.shape[1]:
+        raise InputError(f"autoencoder was fitted on {autoencoder.n_features_in_} features and X has {X.shape[1]}; give one that was fitted on such data, or an unfitted one.")
     return deepcopy(autoencoder.network_).to(pick_device(self.device))
 
 

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .baseline import check_vectors
+from .baseline import check_at_least, check_vectors
 from .core import InputError, SafeModel, pick_device, seeded
 
 # %% ../nbs/04_autoencoder.ipynb #1e7c435f
@@ -42,7 +42,7 @@ class AutoencoderNet(nn.Module):
 
 # %% ../nbs/04_autoencoder.ipynb #8a3ce14b
 def reconstruction_loss(x: Tensor, reconstruction: Tensor) -> Tensor:
-    "Mean squared error of a pixel (IDEC, eq. 2, divided by the number of pixels)."
+    "Mean squared error of a pixel (IDEC, sec. 3, divided by the number of pixels)."
     return F.mse_loss(reconstruction.float(), x)
 
 # %% ../nbs/04_autoencoder.ipynb #34cfbcb4
@@ -88,14 +88,14 @@ def check_not_diverged(estimator, value: float):
 
 # %% ../nbs/04_autoencoder.ipynb #9f1d21f7
 class Autoencoder(SafeModel, TransformerMixin, BaseEstimator):
-    """Dense autoencoder trained on the reconstruction error (IDEC, eq. 2).
+    """Dense autoencoder trained on the reconstruction error (IDEC, sec. 3).
 
     Parameters
     ----------
     n_components : int, default=10
         Width of the embedding.
     hidden : sequence of int, default=(500, 500, 2000)
-        Widths between input and embedding; the decoder is the mirror (DEC, sec. 4.2).
+        Widths between input and embedding; the decoder is the mirror (DEC, sec. 4.3).
     epochs : int, default=50
     batch_size : int, default=256
     optimizer : {"adam", "sgd"}, default="adam"
@@ -127,6 +127,7 @@ class Autoencoder(SafeModel, TransformerMixin, BaseEstimator):
     def fit(self, X, y=None, held_out=None):
         "Train on X (n, d); `y` is ignored; `held_out` (m, d) is only measured."
         X = check_vectors(self, X, reset=True)
+        check_at_least(1, n_components=self.n_components, epochs=self.epochs, batch_size=self.batch_size)
         device = pick_device(self.device)
         with seeded(self.random_state):
             self.network_ = self._build_network().to(device)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from .ae_kmeans import AEKMeans
 from .autoencoder import apply_in_batches, autocast, batches, check_not_diverged, make_optimizer, reconstruction_loss
-from .baseline import check_n_clusters, check_vectors, kmeans
+from .baseline import check_at_least, check_n_clusters, check_vectors, kmeans
 from .core import InputError, pick_device, seeded
 
 # %% ../nbs/06_dec_idec.ipynb #c01a516a
@@ -126,6 +126,8 @@ def _fit(self, X, y=None):
     "Pretrain or take over the autoencoder, place the centres, then refine on X (n, d); `y` is ignored."
     X = check_vectors(self, X, reset=True)
     check_n_clusters(X, self.n_clusters)
+    check_at_least(1, update_interval=self.update_interval, batch_size=self.batch_size)
+    check_at_least(1e-6, alpha=self.alpha)
     device = pick_device(self.device)
     with seeded(self.random_state) as seed:
         self.network_ = self._pretrained(X, seed)

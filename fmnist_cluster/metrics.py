@@ -50,6 +50,7 @@ def match_clusters(labels_true, labels_pred) -> np.ndarray:
     clusters, classes = linear_sum_assignment(counts, maximize=True)
     mapping = np.full(len(counts), -1)
     mapping[clusters] = classes
+    mapping[counts.sum(1) == 0] = -1                        # an empty cluster earns no name
     return mapping
 
 

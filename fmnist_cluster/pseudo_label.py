@@ -22,7 +22,7 @@ from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
 from .autoencoder import apply_in_batches, autocast, batches, mlp
-from .baseline import check_n_clusters, kmeans
+from .baseline import check_at_least, check_n_clusters, kmeans
 from .core import InputError, SafeModel, pick_device, seeded
 from .data import to_vectors
 from .metrics import align_labels, label_change
@@ -65,9 +65,9 @@ class ClusterNet(nn.Module):
 
 # %% ../nbs/07_pseudo_label.ipynb #63982503
 def has_collapsed(labels, n_clusters: int) -> bool:
-    "Whether a cluster holds less than a hundredth of its fair share, or one holds more than half of all."
+    "Whether a cluster holds less than a hundredth of its fair share, or one holds more than half of all and more than twice its share."
     sizes, n = np.bincount(labels, minlength=n_clusters), len(labels)
-    return bool(n_clusters > 1 and (sizes.min() < n / n_clusters / 100 or (n_clusters > 2 and sizes.max() > n / 2)))
+    return bool(n_clusters > 1 and (sizes.min() < n / n_clusters / 100 or (n_clusters > 2 and sizes.max() > n * max(1 / 2, 2 / n_clusters))))
 
 # %% ../nbs/07_pseudo_label.ipynb #fa7e53ea
 def _conv_decoder():
@@ -207,6 +207,8 @@ PseudoLabelClassifier._features, PseudoLabelClassifier._train_autoencoder = _fea
 # %% ../nbs/07_pseudo_label.ipynb #03a57902
 def _train(self, images, seed):
     "The plain recipe: cluster, rename, train, repeat."
+    if self.start not in ("random", "autoencoder"): raise InputError(f"start is {self.start!r}; expected random or autoencoder.")
+    check_at_least(1, rounds=self.rounds, epochs_per_round=self.epochs_per_round, start_epochs=self.start_epochs, batch_size=self.batch_size)
     if self.start == "autoencoder": self._train_autoencoder(images)
     optimizer, self.history_, found = torch.optim.Adam(self.network_.parameters(), lr=self.lr), [], []
     for number in range(self.rounds + 1):
@@ -226,9 +228,10 @@ def _stop(self, labels, change, number):
     "Whether to stop before this round's training, and why."
     losses = [entry["loss"] for entry in self.history_[:-1]]
     flat = len(losses) > 1 and losses[-1] > (1 - self.loss_tol) * losses[-2]
-    reasons = {"collapsed": has_collapsed(labels, self.n_clusters), "labels settled": change < self.tol, "loss flat": flat, "round limit": number == self.rounds}
+    collapsed = has_collapsed(labels, self.n_clusters)
+    reasons = {"collapsed": collapsed and number > 0, "labels settled": change < self.tol, "loss flat": flat, "round limit": number == self.rounds}
     self.stopped_ = next((reason for reason, holds in reasons.items() if holds), "")
-    if self.stopped_ == "collapsed":
+    if collapsed:                                           # said of the first clustering too; one round is trained in any case
         warnings.warn(f"the pseudo-labels have collapsed in round {number}: cluster sizes {np.bincount(labels, minlength=self.n_clusters).tolist()}", stacklevel=4)
     return bool(self.stopped_)
 
@@ -252,7 +255,7 @@ def _uniform(n, low, high, x): return torch.empty(n, 1, 1, 1, device=x.device).u
 
 
 def random_affine(x: Tensor, degrees=10.0, shear=0.1, zoom=(0.7, 1.1), aspect=0.1, shift=0.16) -> Tensor:
-    "Turn, shear, zoom, stretch, shift and mirror images x (n, 1, h, w), each by its own draw; black comes in from outside."
+    "Turn, shear, zoom (side of the part shown: 0.7 enlarges), stretch, shift and mirror images x (n, 1, h, w), each by its own draw; black comes in from outside."
     n = len(x)
     angle, slant = _uniform(n, -degrees, degrees, x) * math.pi / 180, _uniform(n, -shear, shear, x)
     size, stretch = _uniform(n, *zoom, x), _uniform(n, -aspect, aspect, x).exp()
@@ -359,6 +362,8 @@ class ContrastiveClassifier(PseudoLabelClassifier):
 
     def _train(self, images, seed):
         "Features first, then heads on them."
+        check_at_least(1, contrastive_epochs=self.contrastive_epochs, n_heads=self.n_heads, head_epochs=self.head_epochs,
+                       n_neighbours=self.n_neighbours, n_views=self.n_views)
         self.history_ = []
         self._train_features(images)
         self._train_heads(images)

@@ -53,6 +53,7 @@ def test_records_keep_the_contract(book):
 def test_the_report_is_there(book):
     report = (book.base / "report.html").read_text()
     assert "pseudo_label_random" in report and "stage.finish" not in report
+    assert "One point a seed" in report, "the figures have lost their captions"
     assert str(book.base / "report.html") in book.process.stdout
 
 

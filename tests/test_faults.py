@@ -178,6 +178,7 @@ def book(runs, monkeypatch, **given):
     ({"dataset": "cifar"}, ["DATASET", "'cifar'", "digits"]),
     ({"preset": "fast"}, ["PRESET", "'fast'", "quick"]),
     ({"seeds": ["-1"]}, ["SEED", "'-1'", "whole number"]),
+    ({"seeds": ["042"]}, ["SEED", "'042'", "whole number"]),
     ({"seeds": ["42", "x"]}, ["SEED", "'x'", "whole number"]),
     ({"run": "../out"}, ["run", "'../out'", "letters"]),
 ], ids=lambda value: "-".join(value) if isinstance(value, dict) else "")

@@ -38,7 +38,7 @@ def check(preset, seeds):
     "Refuse a preset, a seed or a device that is not there."
     if preset not in PRESETS: raise InputError(f"PRESET is {preset!r}; expected one of {', '.join(PRESETS)}.")
     for seed in seeds:
-        if not (seed.isdecimal() and int(seed) < 2**32):
+        if not (seed.isdecimal() and seed == str(int(seed)) and int(seed) < 2**32):
             raise InputError(f"SEED is {seed!r}; expected a whole number from 0 to 2**32 - 1, or several with commas between.")
     for chapter in READS: pick_device(parameters(chapter, preset)["device"])
 
