@@ -357,7 +357,13 @@ class Stage:
             differences = ", ".join(f"{name}={there!r} (now {asked!r})" for name, (there, asked) in changed.items())
             raise InputError(f"{self.folder} is complete with {differences}; give another run name (out_run) or force=True.")
 
-    def __repr__(self): return f"Stage({self.chapter!r}, {self.dataset!r}, seed={self.seed}, folder={str(self.folder)!r})"
+    def __repr__(self): return f"Stage({self.chapter!r}, {self.dataset!r}, seed={self.seed}, folder={self._shown_folder!r})"
+
+    @property
+    def _shown_folder(self):
+        "The folder as it is shown: relative to where the runs lie, so that a page made elsewhere reads the same."
+        try: return str(self.folder.relative_to(runs_root().parent))
+        except ValueError: return self.folder.name
 
 
 def _refuse_unwritable(folder):
@@ -378,10 +384,8 @@ def _refuse_unknown_parameters():
 # %% ../nbs/00_core.ipynb #2ade5dd6
 def _stage_markdown(self):
     "A small table of what is in force."
-    try: shown = self.folder.relative_to(runs_root().parent)
-    except ValueError: shown = self.folder.name
     rows = {"data set": self.dataset, "seed": self.seed, "preset": self.preset, **self.parameters,
-            "device": device_name(self.device), "package": f"{_version('fmnist_cluster')}, commit {commit()}", "writes": f"`{shown}`"}
+            "device": device_name(self.device), "package": f"{_version('fmnist_cluster')}, commit {commit()}", "writes": f"`{self._shown_folder}`"}
     return "\n".join(["| setting | in force |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 

@@ -2,8 +2,11 @@
 import json
 import os
 
+import nbformat
+import pandas as pd
 import pytest
 import reference
+from conftest import ROOT
 from fmnist_cluster.core import InputError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
@@ -64,3 +67,25 @@ def test_a_loaded_fit_counts_with_what_it_took(loaded, seconds, peak, tmp_path):
     os.utime(fit, (ended - (100 if loaded else 10),) * 2)
     cost = reference.cost(tmp_path, "06_dec_idec")
     assert (cost["wall_seconds"], cost["peak_memory_mb"], cost["chapter"], cost["preset"]) == (seconds, peak, "06_dec_idec", "full")
+
+
+# the committed run
+
+@pytest.fixture(scope="module")
+def records():
+    return pd.DataFrame(json.loads((reference.REFERENCE / "evaluation_metrics.json").read_text())).query("dataset == 'fashion_mnist' and preset == 'full'")
+
+
+def test_the_committed_run_says_what_is_published(records):
+    test, train = (records[records.split == split] for split in ("test", "train"))
+    mean = test.groupby("method").acc.mean()
+    assert test.groupby("method").seed.nunique().min() >= 3
+    assert train[train.method == "kmeans"].inertia.between(1.905e6, 1.909e6).all() and 0.47 < mean["kmeans"] < 0.49
+    assert mean["idec"] >= mean["ae_kmeans"] - 0.02 and mean["pseudo_label_full"] > 0.7
+
+
+def test_the_notebook_shows_the_committed_table():
+    cells = {cell.source.split("\n", 1)[-1]: cell for cell in nbformat.read(ROOT / "nbs/08_evaluation.ipynb", as_version=4).cells if cell.cell_type == "code"}
+    shown = next(cell.outputs[0].data["text/html"] for source, cell in cells.items() if source.startswith("comparison = "))
+    table = pd.read_csv(reference.REFERENCE / "comparison.csv")
+    assert all(f"<td>{value:.3g}</td>" in shown for value in table["ARI"]) and all(f">{method}<" in shown for method in table.method)
