@@ -357,14 +357,6 @@ class Stage:
             differences = ", ".join(f"{name}={there!r} (now {asked!r})" for name, (there, asked) in changed.items())
             raise InputError(f"{self.folder} is complete with {differences}; give another run name (out_run) or force=True.")
 
-    def __repr__(self): return f"Stage({self.chapter!r}, {self.dataset!r}, seed={self.seed}, folder={self._shown_folder!r})"
-
-    @property
-    def _shown_folder(self):
-        "The folder as it is shown: relative to where the runs lie, so that a page made elsewhere reads the same."
-        try: return str(self.folder.relative_to(runs_root().parent))
-        except ValueError: return self.folder.name
-
 
 def _refuse_unwritable(folder):
     "Raise InputError now, not after hours of training, if `folder` cannot be made and written to."
@@ -382,14 +374,23 @@ def _refuse_unknown_parameters():
         raise InputError(f"unknown parameter {', '.join(sorted(unknown))}; the cell tagged `parameters` lists the names there are.")
 
 # %% ../nbs/00_core.ipynb #2ade5dd6
+def _shown(folder):
+    "A folder relative to where the runs lie, so that a page made elsewhere reads the same."
+    try: return str(folder.relative_to(runs_root().parent))
+    except ValueError: return folder.name
+
+
+def _stage_repr(self): return f"Stage({self.chapter!r}, {self.dataset!r}, seed={self.seed}, folder={_shown(self.folder)!r})"
+
+
 def _stage_markdown(self):
     "A small table of what is in force."
     rows = {"data set": self.dataset, "seed": self.seed, "preset": self.preset, **self.parameters,
-            "device": device_name(self.device), "package": f"{_version('fmnist_cluster')}, commit {commit()}", "writes": f"`{self._shown_folder}`"}
+            "device": device_name(self.device), "package": f"{_version('fmnist_cluster')}, commit {commit()}", "writes": f"`{_shown(self.folder)}`"}
     return "\n".join(["| setting | in force |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 
-Stage._repr_markdown_ = _stage_markdown
+Stage.__repr__, Stage._repr_markdown_ = _stage_repr, _stage_markdown
 
 # %% ../nbs/00_core.ipynb #e61dfbb5
 def _stage_save(self, name, value):

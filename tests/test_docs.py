@@ -218,7 +218,8 @@ def test_nothing_is_loaded_from_elsewhere(site, pages):
 
 
 def test_every_formula_became_mathml(site):
-    left = [file.name for file in site.glob("*.html") if re.search(r'class="math |\$\$', file.read_text(encoding="utf-8"))]
+    pages = set(site.glob("*.html")) - {site / "explorer.html"}         # no prose there; Bokeh's own code holds two dollars
+    left = [file.name for file in pages if re.search(r'class="math |\$\$', file.read_text(encoding="utf-8"))]
     assert left == []
 
 
