@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['mlp', 'AutoencoderNet', 'reconstruction_loss', 'batches', 'autocast', 'apply_in_batches', 'make_optimizer',
-           'check_not_diverged', 'Autoencoder']
+           'check_not_diverged', 'Autoencoder', 'ConvAutoencoderNet', 'ConvAutoencoder']
 
 # %% ../nbs/04_autoencoder.ipynb #e28e488d
 import math
@@ -173,3 +173,40 @@ def _loss_on(self, X):
 
 Autoencoder.transform, Autoencoder.inverse_transform = _transform, _inverse_transform
 Autoencoder._apply, Autoencoder._loss_on = _apply, _loss_on
+
+# %% ../nbs/04_autoencoder.ipynb #bb09fe4c
+class ConvAutoencoderNet(nn.Module):
+    "Three convolutions of stride 2, a dense layer to the embedding, and the mirror (DCEC, sec. 3.2), for flat images of 28 x 28."
+
+    def __init__(self, channels, n_components: int):
+        super().__init__()
+        a, b, c = channels
+        self.encoder = nn.Sequential(
+            nn.Unflatten(1, (1, 28, 28)), nn.Conv2d(1, a, 5, 2, 2), nn.ReLU(), nn.Conv2d(a, b, 5, 2, 2), nn.ReLU(),
+            nn.Conv2d(b, c, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(9 * c, n_components))
+        self.decoder = nn.Sequential(
+            nn.Linear(n_components, 9 * c), nn.ReLU(), nn.Unflatten(1, (c, 3, 3)), nn.ConvTranspose2d(c, b, 3, 2), nn.ReLU(),
+            nn.ConvTranspose2d(b, a, 5, 2, 2, output_padding=1), nn.ReLU(), nn.ConvTranspose2d(a, 1, 5, 2, 2, output_padding=1), nn.Flatten())
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        "Embedding and reconstruction of x (n, 784)."
+        z = self.encoder(x)
+        return z, self.decoder(z)
+
+
+class ConvAutoencoder(Autoencoder):
+    """Convolutional autoencoder for images of 28 x 28, given flat as (n, 784).
+
+    Parameters
+    ----------
+    hidden : (int, int, int), default=(32, 64, 128)
+        Channels of the three convolutions. The other parameters, attributes and methods are those of `Autoencoder`.
+    """
+
+    def __init__(self, n_components=10, hidden=(32, 64, 128), epochs=50, batch_size=256, optimizer="adam", lr=0.001,
+                 precision="auto", device="auto", random_state=None, verbose=False):
+        super().__init__(n_components, hidden, epochs, batch_size, optimizer, lr, precision, device, random_state, verbose)
+
+    def _build_network(self):
+        if self.n_features_in_ != 784: raise InputError(f"ConvAutoencoder got {self.n_features_in_} features; expected flat images of 28 x 28, that is 784.")
+        return ConvAutoencoderNet(self.hidden, self.n_components)
