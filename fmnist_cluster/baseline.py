@@ -110,13 +110,13 @@ REDUCERS = {                # name -> what makes a transformer, of (n_components
     "pca": lambda n_components, seed: PCA(n_components, random_state=seed),
     "nmf": lambda n_components, seed: NMF(n_components, init="nndsvda", tol=1e-3, max_iter=400, random_state=seed),
     "umap": _umap,
-    "mutual_umap": lambda n_components, seed: _umap(n_components, seed, set_op_mix_ratio=0.0),      # intersection of both directions
+    "mutual_umap": lambda n_components, seed: PlacedByNeighbours(_umap(n_components, seed, set_op_mix_ratio=0.0)),   # edges there in both directions
     "densmap": lambda n_components, seed: PlacedByNeighbours(_umap(n_components, seed, densmap=True)),
 }
 
 # %% ../nbs/03_baseline.ipynb #0c41502a
 class PlacedByNeighbours(TransformerMixin, BaseEstimator):
-    """A reducer that maps only what it was fitted on, given a `transform`: the mean place of the nearest fitted rows.
+    """A reducer that maps only what it was fitted on, given a `transform`: the mean place of the nearest rows that have one.
 
     Parameters
     ----------
@@ -136,7 +136,9 @@ class PlacedByNeighbours(TransformerMixin, BaseEstimator):
     def fit_transform(self, X, y=None):
         "Map X (n, d) to (n, n_components)."
         places = clone(self.reducer).fit_transform(X)
-        self.placed_ = KNeighborsRegressor(self.n_neighbors).fit(X, places)
+        found = np.isfinite(places).all(axis=1)
+        self.placed_ = KNeighborsRegressor(self.n_neighbors).fit(X[found], places[found])
+        if not found.all(): places[~found] = self.placed_.predict(X[~found])
         return places
 
     def transform(self, X):
