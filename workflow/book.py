@@ -23,6 +23,7 @@ READS = {
 }
 # study -> the chapters it reads; `make studies` runs these, `make run` does not
 STUDIES = {
+    "11_classical_grid": [],
 }
 LIGHT = {"00_core", "01_eda", "02_metrics"}     # one core each
 OVER_SEEDS = {"08_evaluation"}                  # runs once for a data set, over all seeds; the others once a seed
