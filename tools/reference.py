@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "workflow")]
 
 import run_book
-from book import READS, seed_folder
+from book import READS, STUDIES, seed_folder
 
 from fmnist_cluster.core import InputError, completed, load_artefact, runs_root, save_artefact
 
@@ -73,7 +73,7 @@ def cost(folder, chapter):
 def costs(dataset, runs, seeds):
     "What every chapter of these runs cost, on the seed where it was quickest (other work can only slow it down), beside what is on record for other presets."
     file = REFERENCE / "chapters.json"
-    places = [(runs_root() / run / dataset / seed_folder(seed, chapter), chapter) for run in runs for seed in seeds for chapter in READS]
+    places = [(runs_root() / run / dataset / seed_folder(seed, chapter), chapter) for run in runs for seed in seeds for chapter in READS | STUDIES]
     new = [cost(folder, chapter) for folder, chapter in places if completed(folder) and (folder / "benchmark.tsv").exists()]
     key = lambda record: (record["preset"], record["chapter"])
     records = {key(record): record for record in load_artefact(file)} if file.exists() else {}
@@ -85,7 +85,8 @@ def main(seeds, dataset, run, preset="full"):
     "Run what is missing, then copy; nothing is copied unless everything can be. Returns the exit code."
     if code := run_book.main(preset=preset, seeds=seeds, dataset=dataset, run=run, force=False): return code
     base, filled = runs_root() / run / dataset, {}
-    for chapter in READS:
+    done = [study for study in STUDIES if completed(base / seed_folder(seeds[0], study))]       # studies run by themselves; their outputs come along
+    for chapter in [*READS, *done]:
         file = ROOT / "nbs" / f"{chapter}.ipynb"
         executed = nbformat.read(base / seed_folder(seeds[0], chapter) / "notebook.ipynb", as_version=4)
         filled[file] = with_outputs(chapter, nbformat.read(file, as_version=4), executed)
@@ -93,6 +94,7 @@ def main(seeds, dataset, run, preset="full"):
     nbdev_clean()
     tables = [base / "evaluation_metrics.json", *(base / "08_evaluation" / name for name in ("comparison.csv", "test_assignments.csv"))]
     for table in tables: shutil.copy(table, REFERENCE)
+    if "11_classical_grid" in done: shutil.copy(base / seed_folder(seeds[0], "11_classical_grid") / "grid.csv", REFERENCE / "classical_grid.csv")
     (ROOT / "nbs" / "images").mkdir(exist_ok=True)
     shutil.copy(base / "08_evaluation" / "figures" / "maps.png", ROOT / "nbs" / "images")           # the README's picture
     save_artefact(REFERENCE / "chapters.json", costs(dataset, (run, "quick"), seeds))
