@@ -92,3 +92,13 @@ def test_the_notebook_shows_the_committed_table():
     table = pd.read_csv(reference.REFERENCE / "comparison.csv")
     assert [method for method, _ in rows] == list(table.method)
     assert [float(acc) for _, acc in rows] == pytest.approx(list(table["ACC (map from train)"]), abs=6e-4)
+
+
+def test_the_classical_grid_is_whole_and_the_best_rows_have_three_seeds():
+    grid = pd.read_csv(reference.REFERENCE / "classical_grid.csv")
+    first = grid[grid.seed == 42]
+    assert first.row.is_unique and (grid.n_train == 60_000).all()
+    assert first.published_ari.notna().sum() == 48 and first.published_ari.isna().sum() >= 12
+    seeds = grid.groupby("row").seed.nunique()
+    assert (seeds[first.nlargest(10, "ari").row] >= 3).all()
+    assert (first[first.noise_fraction > 0].clusterer.str.contains("hdbscan|dbscan|optics")).all()
