@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['REDUCERS', 'CLUSTERERS', 'check_n_clusters', 'check_at_least', 'check_vectors', 'RandomAssignment', 'kmeans',
            'PlacedByNeighbours', 'Inductive', 'Ward', 'relative_validity', 'TunedHDBSCAN', 'neighbour_radius',
-           'parse_row', 'remembered', 'fit_space', 'fit_row', 'pixel_silhouette', 'score_row']
+           'parse_row', 'remembered', 'settings_of', 'fit_space', 'fit_row', 'pixel_silhouette', 'score_row']
 
 # %% ../nbs/03_baseline.ipynb #13ee85a2
 import re
@@ -324,6 +324,11 @@ def remembered(stage, name, settings, make):
     return {file.stem: load_artefact(file) for file in sorted(folder.glob("*.npy"))}, known
 
 
+def settings_of(model) -> str:
+    "Class and settings of an estimator as text, the same in every process: a function goes by its name, not by its address."
+    return re.sub(r" at 0x\w+", "", repr(model))
+
+
 def fit_space(stage, reducer, n_components, X_train, X_test):
     """Train and test images in the space of a reducer.
 
@@ -337,7 +342,7 @@ def fit_space(stage, reducer, n_components, X_train, X_test):
     def make():
         with measured() as cost: train = transformer.fit_transform(X_train)
         return {"train": np.float32(train), "test": np.float32(transformer.transform(X_test))}, cost
-    return remembered(stage, f"spaces/{reducer}{n_components}", [repr(transformer), X_train, X_test], make)
+    return remembered(stage, f"spaces/{reducer}{n_components}", [settings_of(transformer), X_train, X_test], make)
 
 # %% ../nbs/03_baseline.ipynb #68827014
 def fit_row(stage, row, X_train, X_test, n_clusters: int = 10):
@@ -359,7 +364,7 @@ def fit_row(stage, row, X_train, X_test, n_clusters: int = 10):
         arrays = {"labels_train": np.int64(labels), "labels_test": np.int64(model.predict(space["test"]))}
         seconds = (time.perf_counter() - start) / len(X_test) * 1000
         return arrays, clustering | {"predict_seconds_per_1k": seconds, "trials": getattr(getattr(model, "clusterer_", None), "trials_", None)}
-    labels, facts = remembered(stage, f"grid/{row}", [repr(model), space["train"], space["test"]], make)
+    labels, facts = remembered(stage, f"grid/{row}", [settings_of(model), space["train"], space["test"]], make)
     return labels, facts | {"fit_seconds": facts["fit_seconds"] + cost["fit_seconds"], "peak_memory_mb": max(facts["peak_memory_mb"], cost["peak_memory_mb"])}
 
 # %% ../nbs/03_baseline.ipynb #2f91a987
