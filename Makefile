@@ -6,6 +6,7 @@ SEEDS ?= $(SEED)
 DATASET ?=
 RUN ?=
 FORCE ?=
+STUDIES ?=
 
 BIN := $(CURDIR)/.venv/bin
 STAMP := .venv/.installed
@@ -19,7 +20,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all export clean readme docs reference lab lock hooks
+.PHONY: help install run studies test test-all export clean readme docs reference lab lock hooks
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,6 +40,9 @@ $(STAMP): requirements.lock settings.ini setup.py pyproject.toml
 
 run: $(STAMP)  ## the book from data to report; PRESET=quick, full or gpu; SEED=42 or SEEDS=42,1,2; DATASET= RUN= FORCE=1
 	@$(BIN)/python tools/run_book.py --preset "$(PRESET)" --seeds "$(SEEDS)" --dataset "$(DATASET)" --run "$(RUN)" $(if $(FORCE),--force)
+
+studies: $(STAMP)  ## what is no part of the book's main line; STUDIES="11_name ..." picks some; PRESET= SEEDS= DATASET= RUN= as for run
+	@$(BIN)/python tools/run_book.py --studies $(STUDIES) --preset "$(PRESET)" --seeds "$(SEEDS)" --dataset "$(DATASET)" --run "$(RUN)" $(if $(FORCE),--force)
 
 test: $(STAMP)  ## every notebook, the package, faults, packaging and the book on digits; ARGS="-k name" picks some
 	@$(BIN)/python -m pytest -m "not long" $(ARGS)

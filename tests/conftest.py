@@ -1,5 +1,6 @@
 "What several tests share: the project's tools, and the book, run once on digits."
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,16 @@ def last_line(process):
 
 def tree_status():
     return subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def copy_project(to):
+    "A copy of the checkout as git would commit it, times kept; returns its folder."
+    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in listed.stdout.split("\0"):
+        if not name or not (ROOT / name).is_file(): continue
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, to / name)
+    return to
 
 
 @pytest.fixture(scope="session")

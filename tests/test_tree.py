@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from book import COMMON, OVER_SEEDS, PRESETS, READS, cells, code_hash, defaults, modules, overrides, parameters
+from book import COMMON, OVER_SEEDS, PRESETS, READS, STUDIES, cells, code_hash, defaults, modules, overrides, parameters
 from conftest import CHAPTERS, ROOT
 
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
@@ -37,17 +37,18 @@ def length(cell):
 # the book
 
 def test_every_chapter_is_in_the_graph():
-    assert list(READS) == CHAPTERS
+    assert sorted([*READS, *STUDIES]) == CHAPTERS and list(READS) == sorted(READS)
 
 
 def test_a_chapter_reads_only_earlier_ones():
-    assert all(read < chapter for chapter, reads in READS.items() for read in reads)
+    assert all(read < chapter for chapter, reads in (READS | STUDIES).items() for read in reads)
+    assert all(read in READS for reads in STUDIES.values() for read in reads), "a study reads the main line only"
 
 
-@pytest.mark.parametrize("chapter", METHODS + ["08_evaluation"])
+@pytest.mark.parametrize("chapter", METHODS + ["08_evaluation", *STUDIES])
 def test_the_graph_knows_what_a_chapter_reads(chapter):
     found = set(re.findall(r"stage\.(?:upstream|load)\(\s*[\"'](\w+)[\"']", code(chapter)))
-    assert found <= set(READS[chapter])
+    assert found <= set((READS | STUDIES)[chapter])
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)

@@ -21,6 +21,9 @@ READS = {
     "07_pseudo_label": [],
     "08_evaluation": ["03_baseline", "04_autoencoder", "05_ae_kmeans", "06_dec_idec", "07_pseudo_label"],
 }
+# study -> the chapters it reads; `make studies` runs these, `make run` does not
+STUDIES = {
+}
 LIGHT = {"00_core", "01_eda", "02_metrics"}     # one core each
 OVER_SEEDS = {"08_evaluation"}                  # runs once for a data set, over all seeds; the others once a seed
 
@@ -41,9 +44,16 @@ def code_hash(chapter: str) -> str:
 
 def modules(chapter: str) -> list[str]:
     "Modules that the chapter's code may rest on: its own and those of the chapters before it."
-    earlier = [name for name in READS if name <= chapter]
+    earlier = [name for name in READS | STUDIES if name <= chapter]
     found = [re.search(r"^#\| *default_exp +(\w+)", cell.source, re.M) for name in earlier for cell in cells(name)]
     return [f"fmnist_cluster/{match[1]}.py" for match in found if match]
+
+
+def needed(chapters) -> list[str]:
+    "These chapters and all that they read, in the order of the book."
+    found = set(chapters)
+    while more := {read for chapter in found for read in (READS | STUDIES).get(chapter, [])} - found: found |= more
+    return sorted(found)
 
 
 def threads(chapter: str, cores: int) -> int:
