@@ -175,24 +175,25 @@ def compare(a, b):
 
 # the command
 
-def from_root(table=None):
-    "Go to the checkout, as `make` does, so that paths read the same; `table` as seen from there."
+def from_root(profile, table=None):
+    "The module run_book, after a step into the checkout, so that paths read as they do for `make`; and the two paths as seen from there."
     run_book, table = book(), Path(table).resolve() if table else None
+    if profile and Path(profile).is_dir(): profile = str(Path(profile).resolve())
     if os.environ.get("FMNIST_CLUSTER_RUNS"): os.environ["FMNIST_CLUSTER_RUNS"] = str(Path(os.environ["FMNIST_CLUSTER_RUNS"]).resolve())
     os.chdir(run_book.ROOT)
     data = run_book.ROOT.parent / "shared" / "data"                                 # beside the checkout on some machines, as in the Makefile
     if data.is_dir(): os.environ.setdefault("FMNIST_CLUSTER_DATA", str(data))
-    return run_book, table
+    return run_book, profile, table
 
 
-def run(**given):
-    run_book, _ = from_root()
-    return run_book.main(**given)
+def run(profile, **given):
+    run_book, profile, _ = from_root(profile)
+    return run_book.main(profile=profile, **given)
 
 
-def sweep(table, **given):
-    run_book, table = from_root(table)
-    return run_book.sweep(table, **given)
+def sweep(table, profile, **given):
+    run_book, profile, table = from_root(profile, table)
+    return run_book.sweep(table, profile=profile, **given)
 
 
 def parse(words):

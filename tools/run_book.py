@@ -107,7 +107,7 @@ def report_failures(stages, started, log):
               and not (folder / "metrics.json").exists() and (folder / "papermill.log").stat().st_mtime >= started]
     for folder, chapter in failed:
         print(f"\n{chapter} failed: {reason(folder)}\n  notebook {folder / 'notebook.ipynb'}\n  log      {folder / 'papermill.log'}", file=sys.stderr)
-    if not failed: print(f"Snakemake could not finish; its words are in {log}", file=sys.stderr)
+    if not failed: print(f"Snakemake could not finish; its words are in {log} and in the newest file of .snakemake/log", file=sys.stderr)
 
 
 def base_of(run):
