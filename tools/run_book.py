@@ -119,7 +119,8 @@ def snakemake(target, config, profile, gpus, threads, log):
     "Let Snakemake make what is missing; its exit code. Elsewhere than here a training job gets 4 cores if nothing is said."
     folder, here = PROFILES / profile, profile in HERE
     machine = ["--resources", f"gpu={gpus}"] if here and gpus else []
-    settings = [*config, f"gpus={gpus}", *([f"threads={threads or 4}"] if threads or not here else [])]
+    settings = [*(f"{name}={value}" for name, value in config.items()), f"gpus={gpus}"]
+    if threads or not here: settings.append(f"threads={threads or 4}")
     words = ["-s", "workflow/Snakefile", "--profile", str(folder if folder.is_dir() else profile), *OPTIONS, *machine, "--config", *settings]
     with open(log, "w") as file: return subprocess.run([sys.executable, "-m", "snakemake", *target, *words], stderr=file, cwd=ROOT).returncode
 
@@ -139,12 +140,10 @@ def make(runs, force=False, studies=None, profile=None, gpus=None, threads=None,
     for run in runs:
         print(f"{notice}{len(chapters)} chapters on {run.dataset}, preset {run.preset}, seed {', '.join(run.seeds)}, in {bases[run]}", flush=True)
         if studies is not None: print(forecast(bases[run], places[run], run.preset, run.dataset), flush=True)
-    if table:
-        write_sweep(table, runs)                                            # as it is now: somebody may edit the table while we work
-        config, log = [f"sweep={table}"], table.with_suffix(".log")
-    else:
-        config, log = [f"run={run.run}", f"dataset={run.dataset}", f"preset={run.preset}", f"seeds='{','.join(run.seeds)}'"], bases[run] / "snakemake.log"
-    if studies is not None: config.append(f"studies={' '.join(studies or STUDIES)}")
+    table = table or bases[run] / "snakemake.yaml"
+    write_sweep(table, runs)                                                # as they are now: somebody may edit the table while we work
+    config, log = {"sweep": table}, table.with_suffix(".log")
+    if studies is not None: config["studies"] = " ".join(studies or STUDIES)
     started = time.time()
     code = snakemake([] if studies is None else ["studies"], config, profile, gpus, threads, log)
     done = [run for run in runs if not code or all((folder / "metrics.json").exists() for folder, _ in places[run])]
@@ -171,8 +170,7 @@ def main(preset, seeds, dataset, run, force, studies=None, changes=(), profile=N
     if unused: raise InputError(f"--set {unused[0]!r}; expected <chapter>.<parameter>=<value>.")
     try: run = as_run(line | dict(change.split("=", 1) for change in changes), "--set")
     except ValueError as error: raise InputError(error) from None
-    table = base_of(run) / "parameters.yaml" if run.changes else None
-    return make([run], force, studies, profile, gpus, threads, LOUD if dataset == "digits" and not asked else "", table)
+    return make([run], force, studies, profile, gpus, threads, LOUD if dataset == "digits" and not asked else "")
 
 
 def sweep(table, force=False, studies=None, profile=None, gpus=None, threads=None):
