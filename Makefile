@@ -7,6 +7,8 @@ DATASET ?=
 RUN ?=
 FORCE ?=
 STUDIES ?=
+SET ?=
+ONLY ?=
 
 BIN := $(CURDIR)/.venv/bin
 STAMP := .venv/.installed
@@ -20,7 +22,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install run studies test test-all export clean readme docs reference lab lock hooks
+.PHONY: help install run studies sweep bench test test-all export clean readme docs reference lab lock hooks
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,11 +40,17 @@ $(STAMP): requirements.lock settings.ini setup.py pyproject.toml
 	    $$installer --require-hashes -r requirements.lock && $$installer --no-deps --no-build-isolation -e .
 	@touch $@
 
-run: $(STAMP)  ## the book from data to report; PRESET=quick, full or gpu; SEED=42 or SEEDS=42,1,2; DATASET= RUN= FORCE=1
-	@$(BIN)/python tools/run_book.py --preset "$(PRESET)" --seeds "$(SEEDS)" --dataset "$(DATASET)" --run "$(RUN)" $(if $(FORCE),--force)
+run: $(STAMP)  ## the book from data to report; PRESET=quick, full or gpu; SEED=42 or SEEDS=42,1,2; DATASET= RUN= FORCE=1 SET="06_dec_idec.gamma=0.2"
+	@$(BIN)/python tools/run_book.py --preset "$(PRESET)" --seeds "$(SEEDS)" --dataset "$(DATASET)" --run "$(RUN)" $(if $(FORCE),--force) $(foreach change,$(SET),--set '$(change)')
 
 studies: $(STAMP)  ## what is no part of the book's main line; STUDIES="11_name ..." picks some; PRESET= SEEDS= DATASET= RUN= as for run
 	@$(BIN)/python tools/run_book.py --studies $(STUDIES) --preset "$(PRESET)" --seeds "$(SEEDS)" --dataset "$(DATASET)" --run "$(RUN)" $(if $(FORCE),--force)
+
+sweep: $(STAMP)  ## many runs from a table: SWEEP=params/sweep.csv, a line a run; `.venv/bin/fmnist-cluster` does more
+	@$(BIN)/fmnist-cluster sweep "$(or $(SWEEP),params/sweep.csv)" $(if $(FORCE),--force)
+
+bench: $(STAMP)  ## our steps against what a reader would take instead, into results/benchmarks/; ONLY=word picks some
+	@$(BIN)/python benchmarks/bench.py --only "$(ONLY)"
 
 test: $(STAMP)  ## every notebook, the package, faults, packaging and the book on digits; ARGS="-k name" picks some
 	@$(BIN)/python -m pytest -m "not long" $(ARGS)

@@ -10,7 +10,7 @@ config = ConfigParser()
 config.read(here / "settings.ini", encoding="utf-8")
 settings = config["DEFAULT"]
 
-extras = {name: settings[f"{name}_requirements"].split() for name in ("classical", "run", "docs", "dev")}
+extras = {name: settings[f"{name}_requirements"].split() for name in ("classical", "run", "cluster", "docs", "dev")}
 extras["all"] = sorted({requirement for group in extras.values() for requirement in group})
 
 
@@ -31,11 +31,14 @@ setup(
     license="Apache-2.0",
     url=settings["git_url"],
     packages=find_packages(include=["fmnist_cluster*"]),
+    py_modules=["fmnist_cluster_cli"],                      # in tools/: it drives the checkout and is no part of the book
+    package_dir={"": "tools", settings["lib_name"]: settings["lib_name"]},
+    options={"egg_info": {"egg_base": "."}},
     package_data={"fmnist_cluster": ["py.typed"]},
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
     extras_require=extras,
-    entry_points={"nbdev": [f"{settings['lib_name']}={settings['lib_name']}._modidx:d"]},
+    entry_points={"console_scripts": settings["console_scripts"].split(), "nbdev": [f"{settings['lib_name']}={settings['lib_name']}._modidx:d"]},
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Science/Research",

@@ -40,8 +40,9 @@ def tree_status():
     return subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
-def copy_project(to):
-    "A copy of the checkout as git would commit it, times kept; returns its folder."
+def copy_project(to, source=None):
+    "A copy of the checkout as git would commit it, or of `source`, times kept; returns its folder."
+    if source: return shutil.copytree(source, to)
     listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in listed.stdout.split("\0"):
         if not name or not (ROOT / name).is_file(): continue

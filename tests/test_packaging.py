@@ -61,3 +61,5 @@ def test_wheel_works_outside_the_checkout(built, tmp_path):
     shown = subprocess.run([python, "-I", "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
     assert Path(shown.stdout.strip()).is_relative_to(site)
+    refused = subprocess.run([tmp_path / "venv/bin/fmnist-cluster", "sweep", "table.csv"], cwd=tmp_path, capture_output=True, text=True)
+    assert refused.returncode == 1 and refused.stderr.strip().endswith("lies in no checkout of fmnist_cluster; go into one: the notebooks and the workflow are there.")

@@ -1,4 +1,4 @@
-"Run the book: refuse what cannot work, let Snakemake make what is missing, show the comparison table."
+"Run the book, a sweep of it, or studies: refuse what cannot work, let Snakemake make what is missing, show what came out."
 import argparse
 import fcntl
 import os
@@ -9,17 +9,20 @@ from pathlib import Path
 
 import nbformat
 import pandas as pd
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "workflow")]
 
-from book import PRESETS, READS, STUDIES, needed, parameters, seed_folder
+from book import PRESETS, READS, STUDIES, as_run, needed, parameters, read_sweep, write_sweep
 
 from fmnist_cluster.core import InputError, changed_parameters, completed, load_artefact, pick_device, runs_root, stage_folder
 from fmnist_cluster.data import _IDX_SETS, DATASETS, data_folders, find_file
 
 LOUD = "\n*** Fashion-MNIST was neither found nor could it be downloaded: these are scikit-learn's small digits (dataset=digits). ***\n"
-OPTIONS = ["--cores", "all", "--quiet", "all", "--nolock", "--rerun-incomplete", "--keep-going", "--rerun-triggers", "mtime", "params", "input"]
+OPTIONS = ["--quiet", "all", "--nolock", "--rerun-incomplete", "--keep-going", "--rerun-triggers", "mtime", "params"]
+PROFILES = ROOT / "workflow" / "profiles"
+HERE = {"local", "gpu"}                     # the profiles that stay on this machine
 
 
 def pick_dataset(asked):
@@ -34,15 +37,16 @@ def pick_dataset(asked):
     return name
 
 
-def check(preset, seeds, chapters):
-    "Refuse a preset, a seed, a study or a device that is not there."
+def check(run, chapters, here):
+    "Refuse a preset, a seed, a study or a device (if the work is done `here`) that is not there."
     for chapter in chapters:
         if chapter not in READS | STUDIES: raise InputError(f"STUDIES names {chapter!r}; expected some of {', '.join(STUDIES) or 'none, as there is no study yet'}.")
-    if preset not in PRESETS: raise InputError(f"PRESET is {preset!r}; expected one of {', '.join(PRESETS)}.")
-    for seed in seeds:
+    if run.preset not in PRESETS: raise InputError(f"PRESET is {run.preset!r}; expected one of {', '.join(PRESETS)}.")
+    for seed in run.seeds:
         if not (seed.isdecimal() and seed == str(int(seed)) and int(seed) < 2**32):
             raise InputError(f"SEED is {seed!r}; expected a whole number from 0 to 2**32 - 1, or several with commas between.")
-    for chapter in chapters: pick_device(parameters(chapter, preset)["device"])
+    for chapter in chapters:
+        if here: pick_device((parameters(chapter, run.preset) | run.changes.get(chapter, {}))["device"])
 
 
 def hold(base):
@@ -57,10 +61,10 @@ def hold(base):
     return lock
 
 
-def clear_way(stages, preset, force):
+def clear_way(run, stages, force):
     "Refuse to overwrite a stage that is complete with other parameters; with `force` make it incomplete instead."
     for folder, chapter in stages:
-        changed = changed_parameters(folder, parameters(chapter, preset))
+        changed = changed_parameters(folder, parameters(chapter, run.preset) | run.changes.get(chapter, {}))
         if changed and not force:
             differences = ", ".join(f"{name}={there!r} (now {asked!r})" for name, (there, asked) in changed.items())
             raise InputError(f"{folder} is complete with {differences}; give another RUN=<name>, or FORCE=1 to make it again.")
@@ -69,7 +73,7 @@ def clear_way(stages, preset, force):
 
 def expected_seconds(chapter, preset, dataset):
     "What a chapter took the last times here, else in the reference run; None where nobody knows."
-    folders = [folder for folder in runs_root().glob(f"*/{dataset}/{seed_folder('*', chapter)}") if (folder / "benchmark.tsv").exists()]
+    folders = [folder for folder in runs_root().glob(f"*/{dataset}/*/{chapter}") if (folder / "benchmark.tsv").exists()]
     seconds = [pd.read_csv(folder / "benchmark.tsv", sep="\t").s[0] for folder in folders if ((completed(folder) or {}).get("provenance") or {}).get("preset") == preset]
     for record in load_artefact(ROOT / "results" / "reference" / "chapters.json"):
         if not seconds and (record["chapter"], record["preset"], record["dataset"]) == (chapter, preset, dataset): seconds = [record["wall_seconds"]]
@@ -86,60 +90,119 @@ def forecast(base, stages, preset, dataset):
 
 
 def reason(folder):
-    "Why a stage failed, in one line: the error in its notebook, else the last words of its log."
+    "Why a stage failed, in one line: the error in its notebook and the cell it came from, else the last words of its log."
     notebook, log = folder / "notebook.ipynb", folder / "papermill.log"
     try: cells = nbformat.read(notebook, as_version=4).cells
     except (OSError, ValueError): cells = []                            # not begun, or papermill was killed while it wrote
-    errors = [output for cell in cells for output in cell.get("outputs", []) if output.output_type == "error"]
-    if errors: return f"{errors[0].ename}: {errors[0].evalue}".splitlines()[0]
+    for cell in cells:
+        for error in (output for output in cell.get("outputs", []) if output.output_type == "error"):
+            code = [line for line in cell.source.splitlines() if line.strip() and not line.startswith("#|")]
+            return f"{error.ename}: {error.evalue}".splitlines()[0] + f"\n  cell     [{cell.execution_count}] {(code or ['empty'])[0]}  (id {cell.id})"
     return ([line for line in log.read_text().splitlines() if line.strip()] or ["it left no word"])[-1]
 
 
-def report_failure(base, stages, started):
-    "Name each chapter that failed since `started`, and where to look."
-    logs = [(folder, chapter) for folder, chapter in stages if (folder / "papermill.log").exists()]
-    failed = [(folder, chapter) for folder, chapter in logs
-              if not (folder / "metrics.json").exists() and (folder / "papermill.log").stat().st_mtime >= started]
+def report_failures(stages, started, log):
+    "Name each stage that failed since `started`, and where to look."
+    failed = [(folder, chapter) for folder, chapter in stages if (folder / "papermill.log").exists()
+              and not (folder / "metrics.json").exists() and (folder / "papermill.log").stat().st_mtime >= started]
     for folder, chapter in failed:
         print(f"\n{chapter} failed: {reason(folder)}\n  notebook {folder / 'notebook.ipynb'}\n  log      {folder / 'papermill.log'}", file=sys.stderr)
-    if not failed: print(f"Snakemake could not finish; its words are in {base / 'snakemake.log'}", file=sys.stderr)
+    if not failed: print(f"Snakemake could not finish; its words are in {log} and in the newest file of .snakemake/log", file=sys.stderr)
 
 
-def main(preset, seeds, dataset, run, force, studies=None):
-    "Run the book, or these studies (all if the list is empty), and say how it went; returns the exit code."
+def base_of(run):
+    "Folder of a run on its data set."
+    return stage_folder(run.run, run.dataset, None, "book").parent
+
+
+def snakemake(target, config, profile, gpus, threads, log):
+    "Let Snakemake make what is missing; its exit code. Elsewhere than here a training job gets 4 cores if nothing is said."
+    folder, here = PROFILES / profile, profile in HERE
+    machine = ["--resources", f"gpu={gpus}"] if here and gpus else []
+    settings = [*(f"{name}={value}" for name, value in config.items()), f"gpus={gpus}"]
+    if threads or not here: settings.append(f"threads={threads or 4}")
+    words = ["-s", "workflow/Snakefile", "--profile", str(folder if folder.is_dir() else profile), *OPTIONS, *machine, "--config", *settings]
+    with open(log, "w") as file: return subprocess.run([sys.executable, "-m", "snakemake", *target, *words], stderr=file, cwd=ROOT).returncode
+
+
+def make(runs, force=False, studies=None, profile=None, gpus=None, threads=None, notice="", table=None):
+    "Make these runs, or these studies (all if the list is empty) for them, and say how it went; returns the exit code."
     if studies is not None and not (studies or STUDIES): raise InputError("there is no study yet; add one to STUDIES in workflow/book.py.")
     chapters = list(READS) if studies is None else needed(studies or STUDIES)
-    check(preset, seeds, chapters)
-    asked, dataset, run = dataset, pick_dataset(dataset), run or preset
-    notice = LOUD if dataset == "digits" and not asked else ""
-    base = stage_folder(run, dataset, None, "book").parent
-    stages = list(dict.fromkeys((base / seed_folder(seed, chapter), chapter) for chapter in chapters for seed in seeds))
-    lock = hold(base)                                                       # noqa: F841, held until we end
-    clear_way(stages, preset, force)
-    print(f"{notice}{len(chapters)} chapters on {dataset}, preset {preset}, seed {', '.join(seeds)}, in {base}", flush=True)
-    if studies is not None: print(forecast(base, stages, preset, dataset), flush=True)
-    config, started = [f"run={run}", f"dataset={dataset}", f"preset={preset}", f"seeds='{','.join(seeds)}'"], time.time()
-    target = [] if studies is None else ["studies"]
-    if target: config.append(f"studies={' '.join(studies or STUDIES)}")
-    with open(base / "snakemake.log", "w") as log:
-        ended = subprocess.run([sys.executable, "-m", "snakemake", *target, "-s", "workflow/Snakefile", *OPTIONS, "--config", *config], stderr=log, cwd=ROOT)
-    if ended.returncode:
-        report_failure(base, stages, started)
-        return 1
-    print(f"\n{dataset}, test images, after {time.time() - started:.0f} s:\n" if studies is None else f"\nDone after {time.time() - started:.0f} s:\n")
-    if studies is None: print(pd.read_csv(base / "08_evaluation" / "comparison.csv").round(3).to_string(index=False, na_rep=""))
-    else: print("\n".join(str(folder) for folder, chapter in stages if chapter in STUDIES))
-    print(notice + (f"\nReport: {base / 'report.html'}" if studies is None else ""))
-    return 0
+    if gpus is None: gpus = torch.cuda.device_count() if profile in (None, *HERE) else 0
+    profile = profile or ("gpu" if gpus else "local")
+    for run in runs: check(run, chapters, profile in HERE)
+    bases = {run: base_of(run) for run in runs}
+    places = {run: [(runs_root() / stage, chapter) for chapter in chapters for stage in dict.fromkeys(run.stage(chapter, seed) for seed in run.seeds)] for run in runs}
+    locks = [hold(base) for base in bases.values()]                         # noqa: F841, held until we end
+    for run in runs: clear_way(run, places[run], force)
+    for folder, _ in sum(places.values(), []): folder.parent.mkdir(exist_ok=True)                # from now on `status` knows the seeds
+    for run in runs:
+        print(f"{notice}{len(chapters)} chapters on {run.dataset}, preset {run.preset}, seed {', '.join(run.seeds)}, in {bases[run]}", flush=True)
+        if studies is not None: print(forecast(bases[run], places[run], run.preset, run.dataset), flush=True)
+    table = table or bases[run] / "snakemake.yaml"
+    write_sweep(table, runs)                                                # as they are now: somebody may edit the table while we work
+    config, log = {"sweep": table}, table.with_suffix(".log")
+    if studies is not None: config["studies"] = " ".join(studies or STUDIES)
+    started = time.time()
+    code = snakemake([] if studies is None else ["studies"], config, profile, gpus, threads, log)
+    done = [run for run in runs if not code or all((folder / "metrics.json").exists() for folder, _ in places[run])]
+    if done: print(f"\n{', '.join({run.dataset: 0 for run in done})}, test images, after {time.time() - started:.0f} s:\n" if studies is None else f"\nDone after {time.time() - started:.0f} s:\n")
+    for run in done: show(run, bases[run], [folder for folder, chapter in places[run] if chapter in STUDIES], len(runs) > 1)
+    if done and notice: print(notice)
+    if code: report_failures(sum(places.values(), []), started, log)
+    return int(bool(code))
+
+
+def show(run, base, studies, several):
+    "The comparison table of a finished run and its report, or the folders of its studies."
+    if studies: return print(*studies, sep="\n")
+    if several: print(f"{run.run}, {run.dataset}, seed {', '.join(run.seeds)}:\n")
+    print(pd.read_csv(base / "08_evaluation" / "comparison.csv").round(3).to_string(index=False, na_rep=""))
+    print(f"\nReport: {base / 'report.html'}\n")
+
+
+def main(preset, seeds, dataset, run, force, studies=None, changes=(), profile=None, gpus=None, threads=None):
+    "Make one run of the book; returns the exit code."
+    asked, dataset, name = dataset, pick_dataset(dataset), run or preset
+    line = {"run": name, "dataset": dataset, "preset": preset, "seeds": seeds}
+    unused = [change for change in changes if "=" not in change]
+    if unused: raise InputError(f"--set {unused[0]!r}; expected <chapter>.<parameter>=<value>.")
+    try: run = as_run(line | dict(change.split("=", 1) for change in changes), "--set")
+    except ValueError as error: raise InputError(error) from None
+    return make([run], force, studies, profile, gpus, threads, LOUD if dataset == "digits" and not asked else "")
+
+
+def sweep(table, force=False, studies=None, profile=None, gpus=None, threads=None):
+    "Make all runs of a table; returns the exit code."
+    try: runs = read_sweep(table)
+    except ValueError as error: raise InputError(error) from None
+    for dataset in {run.dataset for run in runs}: pick_dataset(dataset)
+    runs_root().mkdir(parents=True, exist_ok=True)
+    return make(runs, force, studies, profile, gpus, threads, table=runs_root() / f"{Path(table).stem}.sweep.yaml")
+
+
+def options(parser):
+    "What `run` and `sweep` have in common."
+    parser.add_argument("--studies", nargs="*", metavar="STUDY", help="run these studies, all if none is named, in place of the book")
+    parser.add_argument("--force", action="store_true", help="make stages again that are complete with other parameters")
+    parser.add_argument("--profile", help=f"where the work is done: {', '.join(sorted(os.listdir(PROFILES)))}, or a folder with a profile of yours; gpu or local if none is given")
+    parser.add_argument("--gpus", type=int, help="GPUs of this machine to be used (elsewhere: 1 asks for one for each training job); all there are, if not given")
+    parser.add_argument("--threads", type=int, help="cores of a training job")
+
+
+def run_options(parser):
+    "What one run is made of."
+    parser.add_argument("--preset", default="quick", help="quick, full or gpu (default: quick)")
+    parser.add_argument("--seeds", default="42", type=lambda text: text.split(","), help="one seed, or several with commas between (default: 42)")
+    parser.add_argument("--dataset", default="", help="digits stand in where none is given and Fashion-MNIST cannot be had")
+    parser.add_argument("--run", default="", help="name of the run; the preset's name if none is given")
+    parser.add_argument("--set", dest="changes", action="append", default=[], metavar="CHAPTER.PARAMETER=VALUE", help="override a parameter, e.g. 06_dec_idec.gamma=0.2")
+    options(parser)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", default="quick")
-    parser.add_argument("--seeds", default="42", type=lambda text: text.split(","), help="one seed, or several with commas between")
-    parser.add_argument("--dataset", default="", help="digits stand in where none is given and Fashion-MNIST cannot be had")
-    parser.add_argument("--run", default="", help="name of the run; the preset's name if none is given")
-    parser.add_argument("--studies", nargs="*", help="run these studies, all if none is named, in place of the book")
-    parser.add_argument("--force", action="store_true", help="make stages again that are complete with other parameters")
+    run_options(parser)
     try: sys.exit(main(**vars(parser.parse_args())))
     except InputError as error: sys.exit(str(error))

@@ -1,7 +1,11 @@
-"The book as data: its chapters in order, what each reads, and what a preset makes of its parameters."
+"The book as data: its chapters in order, what each reads, what a preset makes of its parameters, and runs as lines of a table."
 import ast
+import csv
+import functools
 import hashlib
+import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
@@ -26,6 +30,7 @@ STUDIES = {
     "11_classical_grid": [],
 }
 LIGHT = {"00_core", "01_eda", "02_metrics"}     # one core each
+ON_GPU = {"04_autoencoder", "05_ae_kmeans", "06_dec_idec", "07_pseudo_label", "10_dec_paper"}      # train networks: a GPU each, where there is one
 OVER_SEEDS = {"08_evaluation"}                  # runs once for a data set, over all seeds; the others once a seed
 
 COMMON = {"dataset", "seed", "run", "out_run", "preset", "device", "force"}     # parameters of every chapter
@@ -57,10 +62,10 @@ def needed(chapters) -> list[str]:
     return sorted(found)
 
 
-def threads(chapter: str, cores: int) -> int:
-    "Cores that a chapter takes. Two training chapters side by side on half the cores each end sooner than one after the other on all of them."
+def threads(chapter: str, share: int) -> int:
+    "Cores that a chapter takes, of which a training chapter gets `share`. Two of them side by side on half the cores each end sooner than one after the other on all."
     if chapter in LIGHT: return 1
-    return cores if chapter in OVER_SEEDS else max(1, cores // 2)
+    return 2 * share if chapter in OVER_SEEDS else share
 
 
 def overrides(chapter: str, preset: str) -> str | None:
@@ -75,6 +80,7 @@ def defaults(chapter: str) -> dict:
     return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(source).body if isinstance(node, ast.Assign)}
 
 
+@functools.cache
 def parameters(chapter: str, preset: str) -> dict:
     "Parameters of the chapter as the preset gives them."
     file = overrides(chapter, preset)
@@ -84,3 +90,95 @@ def parameters(chapter: str, preset: str) -> dict:
 def seed_folder(seed: int, chapter: str) -> str:
     "Folder of a stage below runs/<run>/<dataset>/."
     return chapter if chapter in OVER_SEEDS else f"seed={seed}/{chapter}"
+
+
+# runs as lines of a table
+
+@dataclass(eq=False)
+class Run:
+    "The book on one data set over seeds; `changes` (chapter -> name -> value) go before the preset's parameters."
+    run: str
+    dataset: str
+    preset: str
+    seeds: tuple
+    changes: dict
+
+    def parameters(self, chapter: str) -> dict:
+        return parameters(chapter, self.preset) | self.changes.get(chapter, {})
+
+    def stage(self, chapter: str, seed) -> str:
+        "Folder of a stage below the folder of all runs."
+        return f"{self.run}/{self.dataset}/{seed_folder(seed, chapter)}"
+
+
+def typed(value, default):
+    "The value as a parameter of the default's type; text, as a table or a command line gives it, is read as such."
+    if isinstance(value, str) and not isinstance(default, str):
+        value = float(value) if type(default) is float else yaml.safe_load(value.replace("_", "") if type(default) is int else value)
+    if type(default) is float and type(value) is int: value = float(value)
+    if type(value) is not type(default): raise ValueError(f"expected {type(default).__name__}, such as {default!r}")
+    return value
+
+
+def change(name: str, value, where: str) -> tuple:
+    "chapter, parameter and value of a table's column `chapter.parameter`; ValueError in one line if there is no such thing."
+    chapter, _, parameter = name.partition(".")
+    if chapter not in READS | STUDIES:
+        raise ValueError(f"{where}: {name!r} names no chapter; expected run, dataset, preset, seeds or <chapter>.<parameter>, the chapter one of {', '.join(READS | STUDIES)}.")
+    known = {name: default for name, default in defaults(chapter).items() if name not in COMMON - {"device"}}
+    if parameter not in known: raise ValueError(f"{where}: unknown parameter {name!r}; {chapter} has {', '.join(known)}.")
+    try: return chapter, parameter, typed(value, known[parameter])
+    except (ValueError, yaml.YAMLError) as error:
+        expected = str(error) if str(error).startswith("expected") else f"expected {type(known[parameter]).__name__}, such as {known[parameter]!r}"
+        raise ValueError(f"{where}: {name} is {value!r}; {expected}.") from None
+
+
+def as_run(line: dict, where: str) -> Run:
+    "One line of a table as a Run; blank cells are as if they were not there."
+    given = {str(name).strip(): value.strip() if isinstance(value, str) else value for name, value in line.items() if name is not None}
+    given = {name: value for name, value in given.items() if value not in ("", None)}
+    if "run" not in given: raise ValueError(f"{where}: no name in the column run; expected one for each line.")
+    seeds = given.pop("seeds", "42")
+    seeds = tuple(map(str, seeds)) if isinstance(seeds, (list, tuple)) else tuple(re.split(r"[,\s]+", str(seeds)))
+    head = [str(given.pop(name, default)) for name, default in {"run": "", "dataset": "fashion_mnist", "preset": "quick"}.items()]
+    changes = {}
+    for name, value in given.items():
+        chapter, parameter, value = change(name, value, where)
+        changes.setdefault(chapter, {})[parameter] = value
+    return Run(*head, tuple(dict.fromkeys(seeds)), changes)
+
+
+def read_sweep(file) -> list[Run]:
+    "The runs of a sweep's table: CSV with a header, or YAML with a list of mappings; ValueError in one line for what cannot be used."
+    try: text = Path(file).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error: raise ValueError(f"{file} cannot be read ({error}); expected a table of runs, .csv or .yaml.") from None
+    try: lines = yaml.safe_load(text) if Path(file).suffix in (".yaml", ".yml") else list(csv.DictReader(text.splitlines()))
+    except (yaml.YAMLError, csv.Error) as error: raise ValueError(f"{file} cannot be read ({' '.join(str(error).split())}).") from None
+    if not isinstance(lines, list) or not lines or not all(isinstance(line, dict) for line in lines):
+        raise ValueError(f"{file} holds no run; expected a line a run, with columns run, dataset, preset, seeds and <chapter>.<parameter>.")
+    for number, line in enumerate(lines, 1):
+        if None in line: raise ValueError(f"{file}, run {number}: more cells than columns; put lists of seeds or values between quotes.")
+    runs = [as_run(line, f"{file}, run {number}") for number, line in enumerate(lines, 1)]
+    places = [(run.run, run.dataset) for run in runs]
+    if twice := {place for place in places if places.count(place) > 1}:
+        raise ValueError(f"{file}: {' on '.join(sorted(twice)[0])} stands there more than once; give each line a run name of its own, or its seeds in one line.")
+    return runs
+
+
+def write_sweep(file, runs):
+    "Write runs as the YAML table that `read_sweep` reads."
+    lines = [{"run": run.run, "dataset": run.dataset, "preset": run.preset, "seeds": list(run.seeds)}
+             | {f"{chapter}.{name}": value for chapter, values in run.changes.items() for name, value in values.items()} for run in runs]
+    Path(file).write_text(yaml.safe_dump(lines, sort_keys=False))
+
+
+def owners(runs) -> dict[str, str]:
+    "stage -> the same stage of an earlier run: same data set, preset, seed and parameters, its own and those of all it reads."
+    first, same = {}, {}
+    for run, chapter in ((run, chapter) for run in runs for chapter in READS | STUDIES if chapter not in OVER_SEEDS):
+        values = json.dumps([run.dataset, run.preset, chapter, [run.parameters(name) for name in needed([chapter])]])
+        for seed in run.seeds:
+            stage = run.stage(chapter, seed)
+            owner = first.setdefault((values, seed), stage)
+            if owner != stage: same[stage] = owner
+    return same

@@ -1,0 +1,144 @@
+"""Our steps against what a reader would write or take instead, on the same data and with the same result.
+
+    make bench                      all; writes results/benchmarks/<machine>.json
+    make bench ONLY=dec             those whose name holds the word
+
+Both sides are run in turn, several times; the fastest time of each counts, because other work can only slow a run down. A function returns
+ours, the peer's name, the peer, and how to see that both did the same.
+"""
+import argparse
+import re
+import sys
+import time
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, normalized_mutual_info_score
+from torch.utils.data import DataLoader, TensorDataset
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "workflow")]
+
+from reference import machine
+
+from fmnist_cluster.autoencoder import Autoencoder, AutoencoderNet
+from fmnist_cluster.baseline import kmeans
+from fmnist_cluster.core import save_artefact
+from fmnist_cluster.data import load_images, load_labels, to_vectors
+from fmnist_cluster.dec import DEC
+from fmnist_cluster.metrics import external_scores
+
+STEPS = 20
+
+
+def metrics_external_scores(dataset):
+    "Chapter 02: all external scores of 60,000 labels; the peer counts pairs in a Python loop, as the papers' public code does."
+    rng, true = np.random.default_rng(0), np.resize(load_labels(dataset), 60_000)
+    pred = np.where(rng.random(len(true)) < .6, true, rng.integers(10, size=len(true)))
+
+    def peer():
+        counts = np.zeros((10, 10), dtype=np.int64)
+        for t, p in zip(true, pred): counts[p, t] += 1
+        return {"acc": counts[linear_sum_assignment(-counts)].sum() / len(true), "nmi": normalized_mutual_info_score(true, pred),
+                "ami": adjusted_mutual_info_score(true, pred), "ari": adjusted_rand_score(true, pred), "purity": counts.max(1).sum() / len(true)}
+    same = lambda ours, theirs: all(np.isclose(ours[name], value) for name, value in theirs.items())
+    return lambda: external_scores(true, pred), "a loop over the labels, then scikit-learn", peer, same
+
+
+def baseline_kmeans(dataset):
+    "Chapter 03: k-means with 4 restarts on 5,000 images as vectors."
+    X = to_vectors(load_images(dataset)[:5000])
+    peer = lambda: KMeans(10, n_init=4, random_state=0).fit(X).inertia_
+    return lambda: kmeans(X, 10, 4, 0).inertia_, "scikit-learn's KMeans", peer, lambda ours, theirs: np.isclose(ours, theirs, rtol=.05)
+
+
+def start(dataset, n=5000):
+    "Images as vectors and an autoencoder of the book's size that has seen them once."
+    X = to_vectors(load_images(dataset)[:n])
+    return X, Autoencoder(epochs=1, device="cpu", random_state=0).fit(X)
+
+
+def autoencoder_epoch(dataset):
+    "Chapter 04: one epoch of the dense autoencoder on 5,000 images."
+    X = to_vectors(load_images(dataset)[:5000])
+
+    def peer():
+        torch.manual_seed(0)
+        net = AutoencoderNet(784, 500, 500, 2000, 10)
+        optimizer = torch.optim.Adam(net.parameters())
+        for (x,) in DataLoader(TensorDataset(torch.from_numpy(X)), batch_size=256, shuffle=True):
+            loss = F.mse_loss(net(x)[1], x)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        with torch.no_grad(): return float(F.mse_loss(net(torch.from_numpy(X))[1], torch.from_numpy(X)))
+
+    def ours():
+        ae = Autoencoder(epochs=1, device="cpu", random_state=0).fit(X)
+        return float(np.square(ae.inverse_transform(ae.transform(X)) - X).mean())
+    return ours, "plain PyTorch, DataLoader and Adam", peer, lambda ours, theirs: np.isclose(ours, theirs, rtol=.2)
+
+
+def dec_steps(dataset):
+    "Chapter 06: 20 steps of DEC and the two looks at all of 5,000 images."
+    X, ae = start(dataset)
+    centres = kmeans(ae.transform(X), 10, 1, 0).cluster_centers_
+
+    def assign(z, mu):
+        q = 1 / (1 + ((z[:, None] - mu) ** 2).sum(2))
+        return q / q.sum(1, keepdim=True)
+
+    def peer():
+        torch.manual_seed(0)
+        encoder, x, mu = deepcopy(ae.network_.encoder), torch.from_numpy(X), torch.tensor(centres, requires_grad=True)
+        optimizer = torch.optim.SGD([*encoder.parameters(), mu], lr=.01, momentum=.9)
+        with torch.no_grad(): q = assign(encoder(x), mu)
+        p = (q ** 2 / q.sum(0)) / (q ** 2 / q.sum(0)).sum(1, keepdim=True)
+        for _, (batch, target) in zip(range(STEPS), DataLoader(TensorDataset(x, p), batch_size=256, shuffle=True)):
+            loss = F.kl_div(assign(encoder(batch), mu).log(), target, reduction="batchmean")
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        with torch.no_grad(): return assign(encoder(x), mu).argmax(1).numpy()
+
+    def ours(): return DEC(10, ae, centres, max_iter=STEPS, update_interval=STEPS, device="cpu", random_state=0).fit(X).labels_
+    return ours, "plain PyTorch and DataLoader", peer, lambda ours, theirs: adjusted_rand_score(ours, theirs) > .8
+
+
+BENCHMARKS = (metrics_external_scores, baseline_kmeans, autoencoder_epoch, dec_steps)
+
+
+def measure(benchmark, dataset, repeats):
+    "Seconds of both sides as a record; AssertionError if they did not do the same."
+    ours, peer, theirs, same = benchmark(dataset)
+    assert same(ours(), theirs()), f"{benchmark.__name__}: ours and {peer} do not agree"          # this first call warms up both
+    seconds = [[], []]
+    for _ in range(repeats):
+        for function, times in zip((ours, theirs), seconds):
+            began = time.perf_counter()
+            function()
+            times.append(time.perf_counter() - began)
+    best = [min(times) for times in seconds]
+    return {"name": benchmark.__name__, "ours_seconds": round(best[0], 4), "peer": peer, "peer_seconds": round(best[1], 4), "ratio": round(best[1] / best[0], 2),
+            "note": f"{benchmark.__doc__} {dataset}, fastest of {repeats}, {torch.get_num_threads()} threads, torch {torch.__version__}."}
+
+
+def main(only, dataset, repeats, out):
+    records = [measure(benchmark, dataset, repeats) for benchmark in BENCHMARKS if only in benchmark.__name__]
+    for record in records: print(f"{record['name']:<26}{record['ours_seconds']:>9} s   {record['peer_seconds']:>9} s   x {record['ratio']:<6} {record['peer']}")
+    name = re.sub(r"\W+", "-", machine()).strip("-").lower()
+    print(f"in {save_artefact(Path(out) / f'{name}.json', records)}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="those whose name holds this word")
+    parser.add_argument("--dataset", default="fashion_mnist")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", default=ROOT / "results" / "benchmarks")
+    main(**vars(parser.parse_args()))

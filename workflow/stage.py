@@ -1,0 +1,61 @@
+"""Make one stage: run its notebook by papermill on a GPU of its own, or take the files of a stage that is the same.
+
+    python workflow/stage.py share SOURCE/metrics.json TARGET/metrics.json
+    python workflow/stage.py run GPUS PAPERMILL'S WORDS...
+"""
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+
+def share(source, target):
+    "Link the files of the complete stage `source` into `target` (copy them where links cannot be made), metrics.json last."
+    shutil.rmtree(target, ignore_errors=True)
+    files = [file for file in source.rglob("*") if file.is_file() and not file.name.startswith(".") and file.name != "benchmark.tsv"]
+    for file in sorted(files, key=lambda file: file == source / "metrics.json"):
+        copy = target / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = copy.with_name(f".{copy.name}")
+        try: os.link(file, unfinished)
+        except OSError: shutil.copy2(file, unfinished)
+        unfinished.replace(copy)
+
+
+def clear_litter(folder):
+    "Remove the temporary files that a killed run of this stage left in its folder and, if it is one over all seeds, beside it."
+    for file in [*folder.rglob(".*-*"), *folder.parent.glob(".*-*")]: file.unlink()
+
+
+def visible_gpus():
+    "The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."
+    try: listed = subprocess.run(["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError): return []
+    names = dict(line.split(", ") for line in listed.splitlines())
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return list(names.values()) if allowed is None else [names.get(name, name) for name in allowed.split(",") if name]
+
+
+def hold_gpu(gpus):
+    "Wait until one of these GPUs is free of our other jobs, and hold it until this process ends, however it ends; the name and the lock."
+    while True:
+        for gpu in gpus:
+            lock = open(Path(tempfile.gettempdir()) / f"fmnist_cluster-{os.getuid()}-{gpu}.lock", "w")
+            try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError: lock.close()
+            else: return gpu, lock
+        time.sleep(1)
+
+
+if __name__ == "__main__":
+    what, *words = sys.argv[1:]
+    if what == "share": share(*(Path(word).parent for word in words))
+    else:
+        clear_litter(Path(words[2]).parent)
+        if int(words[0]) and (gpus := visible_gpus()): os.environ["CUDA_VISIBLE_DEVICES"], lock = hold_gpu(gpus)
+        from papermill.cli import papermill
+        papermill(words[1:], prog_name="papermill")
