@@ -196,3 +196,11 @@ def test_only_what_was_tested_is_released():
     names = [step.get("name", "") for step in jobs["build"]["steps"]]
     uses = [step.get("uses", "").partition("@")[0] for step in jobs["build"]["steps"]]
     assert names.index("The wheel works with what it asks for and nothing else") < uses.index("actions/upload-artifact")
+
+
+def test_actions_are_pinned_by_commit_and_workflows_say_their_rights():
+    for file in (ROOT / ".github/workflows").glob("*.yml"):
+        text = file.read_text()
+        used = re.findall(r"^\s*-?\s*uses: (\S+)", text, re.M)
+        assert used and all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", name) for name in used), file.name
+        assert re.search(r"^permissions:", text, re.M), file.name
