@@ -212,7 +212,8 @@ def relative_validity(tree, labels) -> float:
     if k < 2: return 0.0
     a, b = labels[tree[:, :2].astype(int)].T
     inside, between = (a == b) & (a >= 0), (a != b) & (a >= 0) & (b >= 0)
-    sparseness, separation = np.zeros(k), np.full(k, 2 * length.max())
+    longest = length[np.isfinite(length)].max()                 # parts that the library found no way between are joined by an infinite edge
+    sparseness, separation = np.zeros(k), np.full(k, 2 * longest)
     np.maximum.at(sparseness, a[inside], length[inside])
     for end in (a, b): np.minimum.at(separation, end[between], length[between])
     validity = (separation - sparseness) / np.maximum(separation, sparseness)
