@@ -30,7 +30,7 @@ def name_of(chapter, cell):
 
 def kept_outputs(chapter, cell):
     "A cell's outputs without progress bars; InputError if one holds an absolute path or an error."
-    outputs = [output for output in cell.outputs if not (output.get("name") == "stderr" and "\r" in output.text)]
+    outputs = [output for output in cell.outputs if not (output.get("name") == "stderr" and ("\r" in output.text or not output.text.strip()))]
     for output in outputs:
         if output.output_type == "error": raise InputError(f"{name_of(chapter, cell)} ended in {output.ename}; run the chapter again.")
         words = [output.get("text", ""), *(value for kind, value in output.get("data", {}).items() if not kind.startswith("image/"))]
