@@ -57,6 +57,20 @@ def test_progress_bars_stay_behind_and_errors_are_refused():
         reference.with_outputs("03_x", notebook("a"), notebook("a", outputs=[new_output("error", ename="KeyError", evalue="x", traceback=[])]))
 
 
+def test_pictures_become_smaller_and_stay_the_same_to_the_eye():
+    import base64
+    import io
+
+    import numpy as np
+    from PIL import Image
+    drawn, file = np.tile(np.arange(256, dtype=np.uint8), (64, 2))[..., None].repeat(3, 2), io.BytesIO()
+    Image.fromarray(drawn).save(file, "png", compress_level=0)
+    before = base64.b64encode(file.getvalue()).decode()
+    light = reference.lighten(notebook("a", outputs=[new_output("display_data", {"image/png": before})])).cells[1].outputs[0].data["image/png"]
+    after = np.asarray(Image.open(io.BytesIO(base64.b64decode(light))).convert("RGB")).astype(int)
+    assert len(light) < len(before) / 2 and abs(after - drawn).max() <= 4
+
+
 @pytest.mark.parametrize("loaded, seconds, peak", [(False, 30.0, 400), (True, 1030.0, 900)])
 def test_a_loaded_fit_counts_with_what_it_took(loaded, seconds, peak, tmp_path):
     (tmp_path / "dec").mkdir()
