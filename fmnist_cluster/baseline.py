@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['REDUCERS', 'CLUSTERERS', 'check_n_clusters', 'check_at_least', 'check_vectors', 'RandomAssignment', 'kmeans',
            'PlacedByNeighbours', 'Inductive', 'Ward', 'relative_validity', 'TunedHDBSCAN', 'neighbour_radius',
-           'parse_row', 'remembered', 'settings_of', 'fit_space', 'fit_row', 'pixel_silhouette', 'score_row']
+           'parse_row', 'remembered', 'fit_space', 'fit_row', 'score_row']
 
 # %% ../nbs/03_baseline.ipynb #13ee85a2
 import re
@@ -24,8 +24,8 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, Nearest
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .core import InputError, SafeModel, code_version, load_artefact, measured
-from .metrics import external_scores, internal_scores, match_clusters
+from .core import InputError, SafeModel, code_version, fingerprint, load_artefact, measured
+from .metrics import external_scores, match_clusters
 
 # %% ../nbs/03_baseline.ipynb #520d02da
 def check_n_clusters(X, n_clusters) -> int:
@@ -325,11 +325,6 @@ def remembered(stage, name, settings, make):
     return {file.stem: load_artefact(file) for file in sorted(folder.glob("*.npy"))}, known
 
 
-def settings_of(model) -> str:
-    "Class and settings of an estimator as text, the same in every process: a function goes by its name, not by its address."
-    return re.sub(r" at 0x\w+", "", repr(model))
-
-
 def fit_space(stage, reducer, n_components, X_train, X_test):
     """Train and test images in the space of a reducer.
 
@@ -343,7 +338,7 @@ def fit_space(stage, reducer, n_components, X_train, X_test):
     def make():
         with measured() as cost: train = transformer.fit_transform(X_train)
         return {"train": np.float32(train), "test": np.float32(transformer.transform(X_test))}, cost
-    return remembered(stage, f"spaces/{reducer}{n_components}", [settings_of(transformer), X_train, X_test], make)
+    return remembered(stage, f"spaces/{reducer}{n_components}", [fingerprint(transformer, X_train), X_test], make)
 
 # %% ../nbs/03_baseline.ipynb #68827014
 def fit_row(stage, row, X_train, X_test, n_clusters: int = 10):
@@ -365,14 +360,8 @@ def fit_row(stage, row, X_train, X_test, n_clusters: int = 10):
         arrays = {"labels_train": np.int64(labels), "labels_test": np.int64(model.predict(space["test"]))}
         seconds = (time.perf_counter() - start) / len(X_test) * 1000
         return arrays, clustering | {"predict_seconds_per_1k": seconds, "trials": getattr(getattr(model, "clusterer_", None), "trials_", None)}
-    labels, facts = remembered(stage, f"grid/{row}", [settings_of(model), space["train"], space["test"]], make)
+    labels, facts = remembered(stage, f"grid/{row}", [fingerprint(model, space["train"]), space["test"]], make)
     return labels, facts | {"fit_seconds": facts["fit_seconds"] + cost["fit_seconds"], "peak_memory_mb": max(facts["peak_memory_mb"], cost["peak_memory_mb"])}
-
-# %% ../nbs/03_baseline.ipynb #2f91a987
-def pixel_silhouette(X, labels, sample_size: int = 5000) -> float | None:
-    "Silhouette of `labels` (n,) on the first 50 principal components of X (n, d); noise (-1) is a cluster. None if there is one cluster only."
-    space = PCA(min(50, *X.shape), random_state=0).fit_transform(X)
-    return internal_scores(space, labels, sample_size=sample_size)["silhouette"]
 
 # %% ../nbs/03_baseline.ipynb #c2a3143a
 def score_row(row, labels, facts, y_train, y_test, shape) -> dict:

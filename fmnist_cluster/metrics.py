@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['contingency', 'match_clusters', 'apply_mapping', 'accuracy', 'purity', 'external_scores', 'class_scores', 'confusion',
-           'internal_scores', 'align_labels', 'label_change']
+           'internal_scores', 'common_space', 'align_labels', 'label_change']
 
 # %% ../nbs/02_metrics.ipynb #6bcf7144
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from sklearn.decomposition import PCA
 from sklearn.metrics import (
     adjusted_mutual_info_score,
     adjusted_rand_score,
@@ -111,6 +112,12 @@ def internal_scores(X, labels, sample_size: int | None = 10_000, random_state: i
     sampled = 1 < len(np.unique(labels[part])) < len(labels[part])
     silhouette = float(silhouette_score(X[part], labels[part])) if sampled else None
     return dict(zip(names, (silhouette, float(calinski_harabasz_score(X, labels)), float(davies_bouldin_score(X, labels)))))
+
+# %% ../nbs/02_metrics.ipynb #a2749d0a
+def common_space(train, test, n_components: int = 50) -> dict[str, np.ndarray]:
+    "Both splits (n, d) on the first principal components of `train`: the space in which methods are compared without labels."
+    pca = PCA(min(n_components, *np.shape(train)), random_state=0).fit(train)
+    return {"train": pca.transform(train), "test": pca.transform(test)}
 
 # %% ../nbs/02_metrics.ipynb #8adbc0bd
 def align_labels(reference, labels) -> np.ndarray:

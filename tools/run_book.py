@@ -14,7 +14,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "workflow")]
 
-from book import PRESETS, READS, STUDIES, as_run, needed, parameters, read_sweep, write_sweep
+from book import PRESETS, READS, STUDIES, as_run, needed, read_sweep, write_sweep
 
 from fmnist_cluster.core import InputError, changed_parameters, completed, load_artefact, pick_device, runs_root, stage_folder
 from fmnist_cluster.data import _IDX_SETS, DATASETS, data_folders, find_file
@@ -46,7 +46,7 @@ def check(run, chapters, here):
         if not (seed.isdecimal() and seed == str(int(seed)) and int(seed) < 2**32):
             raise InputError(f"SEED is {seed!r}; expected a whole number from 0 to 2**32 - 1, or several with commas between.")
     for chapter in chapters:
-        if here: pick_device((parameters(chapter, run.preset) | run.changes.get(chapter, {}))["device"])
+        if here: pick_device(run.parameters(chapter)["device"])
 
 
 def hold(base):
@@ -64,7 +64,7 @@ def hold(base):
 def clear_way(run, stages, force):
     "Refuse to overwrite a stage that is complete with other parameters; with `force` make it incomplete instead."
     for folder, chapter in stages:
-        changed = changed_parameters(folder, parameters(chapter, run.preset) | run.changes.get(chapter, {}))
+        changed = changed_parameters(folder, run.parameters(chapter))
         if changed and not force:
             differences = ", ".join(f"{name}={there!r} (now {asked!r})" for name, (there, asked) in changed.items())
             raise InputError(f"{folder} is complete with {differences}; give another RUN=<name>, or FORCE=1 to make it again.")
@@ -140,7 +140,7 @@ def make(runs, force=False, studies=None, profile=None, gpus=None, threads=None,
     for run in runs:
         print(f"{notice}{len(chapters)} chapters on {run.dataset}, preset {run.preset}, seed {', '.join(run.seeds)}, in {bases[run]}", flush=True)
         if studies is not None: print(forecast(bases[run], places[run], run.preset, run.dataset), flush=True)
-    table = table or bases[run] / "snakemake.yaml"
+    table = table or bases[runs[0]] / "snakemake.yaml"
     write_sweep(table, runs)                                                # as they are now: somebody may edit the table while we work
     config, log = {"sweep": table}, table.with_suffix(".log")
     if studies is not None: config["studies"] = " ".join(studies or STUDIES)
