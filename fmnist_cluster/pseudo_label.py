@@ -408,6 +408,8 @@ class ContrastiveClassifier(PseudoLabelClassifier):
         Augmented views of every image whose features are kept for the heads.
     entropy_weight : float, default=5.0
         How firmly clusters are believed to be equally large; where they are not, give less.
+    min_steps : int, default=0
+        Passes are added, over the images and for each head, until at least so many steps are made: for data too small for the passes given.
     precision, device, random_state, verbose
         As in `PseudoLabelClassifier`.
 
@@ -427,14 +429,19 @@ class ContrastiveClassifier(PseudoLabelClassifier):
     """
 
     def __init__(self, n_clusters=10, contrastive_epochs=8, tau=0.2, n_heads=8, head_epochs=10, n_neighbours=20, n_views=3,
-                 entropy_weight=5.0, precision="auto", device="auto", random_state=None, verbose=False):
+                 entropy_weight=5.0, min_steps=0, precision="auto", device="auto", random_state=None, verbose=False):
         self.n_clusters, self.contrastive_epochs, self.tau, self.n_heads, self.head_epochs = n_clusters, contrastive_epochs, tau, n_heads, head_epochs
-        self.n_neighbours, self.n_views, self.entropy_weight = n_neighbours, n_views, entropy_weight
+        self.n_neighbours, self.n_views, self.entropy_weight, self.min_steps = n_neighbours, n_views, entropy_weight, min_steps
         self.precision, self.device, self.random_state, self.verbose = precision, device, random_state, verbose
 
     def _build_network(self): return ClusterNet(self.n_clusters, max(1, self.n_heads // 2), hidden=(256,))
 
     def _training_views(self, images): return augment(images)
+
+    def _plan(self, n, passes, batch_size):
+        "Passes and batch size for n images: at least 8 batches a pass where that leaves 64 images, and `min_steps` steps in all."
+        batch_size = min(batch_size, n, max(64, n // 8))
+        return max(passes, math.ceil(self.min_steps / math.ceil(n / batch_size))), batch_size
 
     def _train(self, images, seed):
         "Features first, then heads on them."
@@ -447,13 +454,13 @@ class ContrastiveClassifier(PseudoLabelClassifier):
 # %% ../nbs/07_pseudo_label.ipynb #8ab5a74a
 def _train_features(self, images, batch_size=512, lr=2e-3):
     "SimCLR: AdamW with a one-cycle schedule; the projection is thrown away afterwards."
-    width, batch_size = ConvEncoder.n_features, min(batch_size, len(images))
+    width, (passes, batch_size) = ConvEncoder.n_features, self._plan(len(images), self.contrastive_epochs, batch_size)
     projection = nn.Sequential(nn.Linear(width, 512, bias=False), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, 128)).to(images.device)
     optimizer = torch.optim.AdamW([*self.network_.encoder.parameters(), *projection.parameters()], lr=lr, weight_decay=1e-4)
-    steps = self.contrastive_epochs * -(-len(images) // batch_size)
+    steps = passes * -(-len(images) // batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=max(steps, 1), pct_start=0.1)
-    losses = [[] for _ in range(self.contrastive_epochs)]
-    for epoch, batch in _epochs(self.contrastive_epochs, len(images), batch_size, images.device, self.verbose, "contrastive"):
+    losses = [[] for _ in range(passes)]
+    for epoch, batch in _epochs(passes, len(images), batch_size, images.device, self.verbose, "contrastive"):
         views = torch.cat([augment(images[batch]), augment(images[batch])]).contiguous(memory_format=torch.channels_last)
         with autocast(views.device, self.precision): z = projection(self.network_.encoder(views))
         loss = contrastive_loss(*z.float().chunk(2), self.tau)
@@ -475,8 +482,9 @@ def _views_of_all(self, images):
 
 def _train_head(self, head, views, neighbours, batch_size=1000):
     "One head by SCAN's loss on cached features; the mean loss of each pass."
+    passes, batch_size = self._plan(views.shape[1], self.head_epochs, batch_size)
     optimizer, losses = torch.optim.Adam(head.parameters(), lr=2e-3, weight_decay=1e-4), []
-    for _ in range(self.head_epochs):
+    for _ in range(passes):
         total = 0.0
         for batch in batches(views.shape[1], batch_size, views.device):
             one, other = torch.randint(len(views), (2,))
@@ -548,3 +556,4 @@ class SupervisedClassifier(PseudoLabelClassifier):
         optimizer = torch.optim.Adam(self.network_.parameters(), lr=self.lr)
         labels = torch.from_numpy(self._y.astype(np.int64)).to(images.device)
         self.history_ = [{"epoch": self.epochs_per_round, "loss": self._train_on(images, labels, optimizer)}]
+        self._measure_statistics(images)
