@@ -273,6 +273,10 @@ def _pseudo_labels(self, images, seed):
     return labels, (1 - distance.gather(1, own)[:, 0] / nearest_other.clamp_min(1e-12)).numpy()
 
 
+PseudoLabelClassifier._measure_statistics = _measure_statistics
+PseudoLabelClassifier._features, PseudoLabelClassifier._pseudo_labels = _features, _pseudo_labels
+
+# %% ../nbs/07_pseudo_label.ipynb #f5bb5901
 def _train_autoencoder(self, images):
     "Give the encoder a start: reconstruct the images for `start_epochs`."
     decoder = _conv_decoder().to(images.device)
@@ -289,8 +293,6 @@ def _descend(optimizer, loss):
     optimizer.step()
 
 
-PseudoLabelClassifier._measure_statistics = _measure_statistics
-PseudoLabelClassifier._features, PseudoLabelClassifier._pseudo_labels = _features, _pseudo_labels
 PseudoLabelClassifier._train_autoencoder = _train_autoencoder
 
 # %% ../nbs/07_pseudo_label.ipynb #03a57902
@@ -315,6 +317,9 @@ def _train(self, images, seed):
     self.round_labels_, self.n_iter_ = np.stack(found).astype(np.int16), number
 
 
+PseudoLabelClassifier._train = _train
+
+# %% ../nbs/07_pseudo_label.ipynb #dc8cb175
 def _check_recipe(self):
     "InputError for a start, a remedy or a number that the recipe does not know."
     if self.start not in ("random", "autoencoder"): raise InputError(f"start is {self.start!r}; expected random or autoencoder.")
@@ -325,7 +330,7 @@ def _check_recipe(self):
 
 def _stop(self, labels, change, number):
     "Whether to stop before this round's training, and why."
-    losses = [entry["loss"] for entry in self.history_[:-1]]
+    losses = [entry["loss"] for entry in self.history_[:-1] if entry["share"] == 1]     # with more images the loss rises: that says nothing
     flat = len(losses) > 1 and losses[-1] > (1 - self.loss_tol) * losses[-2]
     collapsed = has_collapsed(labels, self.n_clusters)
     reasons = {"collapsed": collapsed and number > 0, "labels settled": change < self.tol, "loss flat": flat, "round limit": number == self.rounds}
@@ -334,7 +339,10 @@ def _stop(self, labels, change, number):
         warnings.warn(f"the pseudo-labels have collapsed in round {number}: cluster sizes {np.bincount(labels, minlength=self.n_clusters).tolist()}", stacklevel=4)
     return bool(self.stopped_)
 
-# %% ../nbs/07_pseudo_label.ipynb #dc8cb175
+
+PseudoLabelClassifier._check_recipe, PseudoLabelClassifier._stop = _check_recipe, _stop
+
+# %% ../nbs/07_pseudo_label.ipynb #17e57c0e
 def _train_on(self, images, labels, optimizer):
     "Cross-entropy on pseudo-labels for one round; returns the mean loss of its last pass."
     last = []
@@ -347,8 +355,7 @@ def _train_on(self, images, labels, optimizer):
     return float(torch.stack(last).mean())
 
 
-PseudoLabelClassifier._check_recipe, PseudoLabelClassifier._stop = _check_recipe, _stop
-PseudoLabelClassifier._train, PseudoLabelClassifier._train_on = _train, _train_on
+PseudoLabelClassifier._train_on = _train_on
 
 # %% ../nbs/07_pseudo_label.ipynb #5f174a04
 def contrastive_loss(first: Tensor, second: Tensor, tau: float = 0.2) -> Tensor:
@@ -512,6 +519,13 @@ def _train_heads(self, images):
     self._settle(views[0], neighbours[:, 0], agreement([labels.numpy() for labels in renamed]))
 
 
+def _order(reference, labels, n_clusters):
+    "order[c] is the id in `labels` that overlaps best with cluster c of `reference`, one to one."
+    overlap = np.zeros((n_clusters, n_clusters))
+    np.add.at(overlap, (reference, labels), 1)
+    return linear_sum_assignment(overlap, maximize=True)[1]
+
+# %% ../nbs/07_pseudo_label.ipynb #22d0c58b
 @torch.no_grad()
 def _settle(self, features, neighbour, head_agreement):
     "Set the temperature by what the nearest neighbours are taken for, note what is watched, and say where the clusters have collapsed."
@@ -524,13 +538,6 @@ def _settle(self, features, neighbour, head_agreement):
     self.stopped_ = "collapsed" if has_collapsed(p.argmax(1).cpu().numpy(), self.n_clusters) else "finished"
     if self.stopped_ == "collapsed":
         warnings.warn(f"the heads have collapsed: cluster sizes {sizes}; more images, more epochs or another entropy_weight may help", stacklevel=5)
-
-
-def _order(reference, labels, n_clusters):
-    "order[c] is the id in `labels` that overlaps best with cluster c of `reference`, one to one."
-    overlap = np.zeros((n_clusters, n_clusters))
-    np.add.at(overlap, (reference, labels), 1)
-    return linear_sum_assignment(overlap, maximize=True)[1]
 
 
 ContrastiveClassifier._train_features, ContrastiveClassifier._views_of_all = _train_features, _views_of_all
