@@ -38,14 +38,20 @@ def shuffled(book, tmp_path_factory):
 
 
 def found(base):
-    "What the methods found: labels, embeddings and the course of the training."
+    "What the methods found: labels, embeddings and the course of the training; the upper bound `supervised`, which reads labels by name, left out."
     patterns = ("*/labels_*.npy", "*/embedding_*.npy", "*/history.csv")
-    return {str(file.relative_to(base)): file for chapter in TRAINING for pattern in patterns for file in (base / chapter).glob(pattern)}
+    return {str(file.relative_to(base)): file for chapter in TRAINING for pattern in patterns for file in (base / chapter).glob(pattern)
+            if file.parent.name != "supervised"}
 
 
 def test_same_files(book, shuffled):
     assert found(shuffled).keys() == found(book.base / "seed=42").keys()
     assert sum(name.endswith("labels_train.npy") for name in found(shuffled)) >= 7
+
+
+def test_only_the_upper_bound_heard_of_the_labels(book, shuffled):
+    told, misled = (np.load(base / "07_pseudo_label/supervised/labels_train.npy") for base in (book.base / "seed=42", shuffled))
+    assert (told != misled).mean() > 0.3
 
 
 def test_everything_found_is_the_same_to_the_last_byte(book, shuffled):
