@@ -168,7 +168,7 @@ def paired_gains(records, score: str = "acc_train_mapping") -> pd.DataFrame:
     for before, method in zip(order, order[1:]):
         difference = (table[method] - table[before]).dropna()
         margin = half_width(difference)
-        verdict = "one seed" if np.isnan(margin) else "real" if abs(difference.mean()) > margin else "not shown"
+        verdict = "one seed" if np.isnan(margin) else "not shown" if abs(difference.mean()) <= margin else "gain" if difference.mean() > 0 else "loss"
         rows.append({"method": method, "before": before, "seeds": len(difference), "gain": difference.mean(), "plus or minus": margin, "verdict": verdict})
     return pd.DataFrame(rows)
 
