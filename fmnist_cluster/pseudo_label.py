@@ -326,6 +326,11 @@ def _descend(optimizer, loss):
     optimizer.step()
 
 
+def _one_cycle(optimizer, lr, steps):
+    "Step size that rises to `lr` in a tenth of the steps and falls to nothing; PyTorch's own divides by zero at ten."
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=max(steps, 11), pct_start=0.1)
+
+
 PseudoLabelClassifier._train_autoencoder = _train_autoencoder
 
 # %% ../nbs/07_pseudo_label.ipynb #03a57902
@@ -376,14 +381,15 @@ def _stop(self, labels, change, number):
 PseudoLabelClassifier._check_recipe, PseudoLabelClassifier._stop = _check_recipe, _stop
 
 # %% ../nbs/07_pseudo_label.ipynb #17e57c0e
-def _train_on(self, images, labels, optimizer):
-    "Cross-entropy on pseudo-labels for one round; returns the mean loss of its last pass."
+def _train_on(self, images, labels, optimizer, schedule=None):
+    "Cross-entropy on `labels` for one round, the step size by `schedule` if there is one; returns the mean loss of its last pass."
     last = []
     for epoch, batch in _epochs(self.epochs_per_round, len(images), self.batch_size, images.device, self.verbose, "pseudo-labels"):
         x = self._training_views(images[batch]).contiguous(memory_format=torch.channels_last)
         with autocast(x.device, self.precision): features = self.network_.encoder(x)
         loss = F.cross_entropy(self.network_.heads[0](features.float()), labels[batch], label_smoothing=0.1 * ("smooth" in self.remedies))
         _descend(optimizer, loss)
+        if schedule: schedule.step()
         if epoch == self.epochs_per_round - 1: last.append(loss.detach())
     return float(torch.stack(last).mean())
 
@@ -500,8 +506,7 @@ def _train_features(self, images, batch_size=512, lr=2e-3):
     width, (passes, batch_size) = ConvEncoder.n_features, self._plan(len(images), self.contrastive_epochs, batch_size)
     projection = nn.Sequential(nn.Linear(width, 512, bias=False), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, 128)).to(images.device)
     optimizer = torch.optim.AdamW([*self.network_.encoder.parameters(), *projection.parameters()], lr=lr, weight_decay=1e-4)
-    steps = passes * -(-len(images) // batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=max(steps, 1), pct_start=0.1)
+    schedule = _one_cycle(optimizer, lr, passes * -(-len(images) // batch_size))
     losses = [[] for _ in range(passes)]
     for epoch, batch in _epochs(passes, len(images), batch_size, images.device, self.verbose, "contrastive"):
         views = torch.cat([augment(images[batch]), augment(images[batch])]).contiguous(memory_format=torch.channels_last)
@@ -594,7 +599,7 @@ def reference_model() -> ContrastiveClassifier:
 class SupervisedClassifier(PseudoLabelClassifier):
     """The network of the plain recipe trained on given classes, with augmented views: an upper bound, not a method.
 
-    Parameters are those of `PseudoLabelClassifier`; `epochs_per_round` passes are made.
+    Parameters are those of `PseudoLabelClassifier`; `epochs_per_round` passes are made, the step size rising to `lr` and falling to nothing.
     """
 
     def fit(self, X, y):
@@ -608,6 +613,7 @@ class SupervisedClassifier(PseudoLabelClassifier):
 
     def _train(self, images, seed):
         optimizer = torch.optim.Adam(self.network_.parameters(), lr=self.lr)
+        schedule = _one_cycle(optimizer, self.lr, self.epochs_per_round * -(-len(images) // self.batch_size))
         labels = torch.from_numpy(self._y.astype(np.int64)).to(images.device)
-        self.history_ = [{"epoch": self.epochs_per_round, "loss": self._train_on(images, labels, optimizer)}]
+        self.history_ = [{"epoch": self.epochs_per_round, "loss": self._train_on(images, labels, optimizer, schedule)}]
         self._measure_statistics(images)
