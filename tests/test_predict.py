@@ -118,7 +118,7 @@ def test_one_picture_in_many_forms_is_one_garment(wardrobe, tmp_path):
         assert np.abs(garment(file) - straight).max() <= tolerance, file
     assert np.abs(garment(wardrobe / "clear.png") - straight).max() <= 8
     on_black = prepare(Image.fromarray(255 - np.asarray(boot().convert("L"))))
-    assert np.abs(on_black.astype(int) - straight).max() <= 1
+    assert np.abs(on_black.astype(int) - straight).max() <= 2                   # levels are rounded on the way, upwards in one and downwards in the other
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 1), (3, 4000), (29, 28), (5000, 4000)])

@@ -116,6 +116,7 @@ def ship(base, seeds):
     model.network_.order = model.network_.order[:, torch.from_numpy(np.argsort(class_of))]
     del model.labels_                           # of 60,000 train images: no part of a classifier
     folder = model.save(ROOT / "fmnist_cluster" / "reference_model")
+    save_artefact(folder / "names.json", class_names("fashion_mnist"))
     facts = load_artefact(folders[chosen] / "fit.json")
     (folder / "README.md").write_text(card(model, seeds, facts, (folder / "model.safetensors").stat().st_size))
 
