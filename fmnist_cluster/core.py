@@ -88,7 +88,7 @@ def enough_memory(estimator):
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if type(error) is RuntimeError and "can't allocate memory" not in str(error): raise
         smaller = f"a batch_size smaller than {estimator.batch_size}, " if hasattr(estimator, "batch_size") else ""
-        raise InputError(f"{type(estimator).__name__} needs more memory than there is ({str(error).splitlines()[0][:80]}); "
+        raise InputError(f"{type(estimator).__name__} needs more memory than there is ({str(error).splitlines()[0][:120]}); "
                          f"give {smaller}fewer samples, or a device with more memory.") from None
 
 # %% ../nbs/00_core.ipynb #d01d1727

@@ -2,6 +2,7 @@
 import argparse
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -84,6 +85,26 @@ def report_failure(base, stages, started):
     if not failed: print(f"Snakemake could not finish; its words are in {base / 'snakemake.log'}", file=sys.stderr)
 
 
+def snakemake(config, log, lock):
+    """Let Snakemake make what is missing; its exit code, or None if somebody stopped it (Ctrl-C, SIGTERM, a closed terminal).
+
+    It runs in a process group of its own, so that a stop reaches it and its chapters once, from here; and it keeps the run's folder as long as it lives.
+    """
+    def stop(*_): raise KeyboardInterrupt
+    words = [sys.executable, "-m", "snakemake", "-s", "workflow/Snakefile", *OPTIONS, "--config", *config]
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    process = subprocess.Popen(words, stderr=log, cwd=ROOT, process_group=0, pass_fds=[lock.fileno()])
+    try: return process.wait()
+    except KeyboardInterrupt:
+        for number in before: signal.signal(number, signal.SIG_IGN)
+        os.killpg(process.pid, signal.SIGINT)
+        try: process.wait(30)
+        except subprocess.TimeoutExpired: os.killpg(process.pid, signal.SIGKILL)
+        return None
+    finally:
+        for number, handler in before.items(): signal.signal(number, handler)
+
+
 def main(preset, seeds, dataset, run, force):
     "Run the book and say how it went; returns the exit code."
     check(preset, seeds)
@@ -91,13 +112,16 @@ def main(preset, seeds, dataset, run, force):
     notice = LOUD if dataset == "digits" and not asked else ""
     base = stage_folder(run, dataset, None, "book").parent
     stages = list(dict.fromkeys((base / seed_folder(seed, chapter), chapter) for chapter in READS for seed in seeds))
-    lock = hold(base)                                                       # noqa: F841, held until we end
+    lock = hold(base)                                                       # held until we and Snakemake have ended
     clear_way(stages, preset, force)
     print(f"{notice}{len(READS)} chapters on {dataset}, preset {preset}, seed {', '.join(seeds)}, in {base}", flush=True)
     config, started = [f"run={run}", f"dataset={dataset}", f"preset={preset}", f"seeds='{','.join(seeds)}'"], time.time()
-    with open(base / "snakemake.log", "w") as log:
-        ended = subprocess.run([sys.executable, "-m", "snakemake", "-s", "workflow/Snakefile", *OPTIONS, "--config", *config], stderr=log, cwd=ROOT)
-    if ended.returncode:
+    with open(base / "snakemake.log", "w") as log: ended = snakemake(config, log, lock)
+    if ended is None:
+        complete = [str(folder.relative_to(base)) for folder, _ in stages if (folder / "metrics.json").exists()]
+        print(f"\nStopped after {time.time() - started:.0f} s. Complete in {base}: {', '.join(complete) or 'nothing yet'}. The same command goes on from there.", file=sys.stderr)
+        return 130
+    if ended:
         report_failure(base, stages, started)
         return 1
     print(f"\n{dataset}, test images, after {time.time() - started:.0f} s:\n")
