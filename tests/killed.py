@@ -80,7 +80,7 @@ if __name__ == "__main__":
     base, step, deaths = Path(sys.argv[1]), 0, []
     assert not in_a_child(base / "whole")
     whole = left_in(base / "whole")
-    assert len(whole) == 10, sorted(whole)
+    assert len(whole) == 12, sorted(whole)
     while True:
         step += 1
         runs = base / f"{step}"
