@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import importlib.metadata
 import importlib.util
+import io
 import json
 import os
 import platform
@@ -176,7 +177,8 @@ def load_artefact(path):
     import pandas as pd
 
     path = Path(path)
-    readers = {".npy": lambda: np.load(path, allow_pickle=False), ".json": lambda: _read_json(path), ".csv": lambda: pd.read_csv(path)}
+    readers = {".npy": lambda: np.lib.format.read_array(io.BytesIO(path.read_bytes()), allow_pickle=False), ".json": lambda: _read_json(path),
+               ".csv": lambda: pd.read_csv(path)}
     if path.suffix not in readers: raise InputError(f"{path.name}: what can be read ends in one of {', '.join(readers)}.")
     try:
         _check_recorded(path)

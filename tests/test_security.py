@@ -109,11 +109,11 @@ def model():
     return AEKMeans(2, Autoencoder(2, (3,), epochs=1, device="cpu", random_state=0), n_init=1, device="cpu", random_state=0).fit(np.random.default_rng(0).random((20, 4)))
 
 
-def forged(folder, model, *, tensors=None, resign=True, **changes):
+def forged(folder, model, *, content=None, resign=True, **changes):
     "The saved model with other tensors or other facts; `resign` makes the checksums agree, as a forger would."
     import hashlib
     model.save(folder)
-    if tensors is not None: (folder / "model.safetensors").write_bytes(tensors)
+    if content is not None: (folder / "model.safetensors").write_bytes(content)
     facts = json.loads((folder / "config.json").read_text())
     facts |= changes | ({"tensors": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()} if resign else {})
     save_artefact(folder / "config.json", facts)
@@ -136,12 +136,12 @@ def header(value): return struct.pack("<Q", len(value)) + value
     save_tensors({"other_.weight": torch.zeros(1)}),
 ], ids=["empty", "short", "endless header", "deep header", "offsets beyond the end", "too large a shape", "a list", "a method", "the class", "a network of other size", "another network"])
 def test_malicious_tensors_are_refused(tensors, model, tmp_path):
-    assert "cannot be read" in refused(forged(tmp_path, model, tensors=tensors))
+    assert "cannot be read" in refused(forged(tmp_path, model, content=tensors))
 
 
 def test_pickled_tensors_are_refused(model, tmp_path):
     mark = tmp_path / "it ran"
-    for kind, content in malicious(mark).items(): refused(forged(tmp_path / kind, model, tensors=content))
+    for kind, content in malicious(mark).items(): refused(forged(tmp_path / kind, model, content=content))
     assert not mark.exists()
 
 
