@@ -24,7 +24,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, Nearest
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .core import InputError, SafeModel, code_version, fingerprint, load_artefact, measured
+from .core import InputError, SafeModel, code_version, enough_memory, fingerprint, load_artefact, measured
 from .metrics import external_scores, match_clusters
 
 # %% ../nbs/03_baseline.ipynb #520d02da
@@ -316,13 +316,22 @@ def remembered(stage, name, settings, make):
     `settings` is whatever decides the result, data included.
     """
     folder, key = stage.folder / name, joblib.hash([settings, code_version("04_autoencoder")])      # a reducer may come from as far as there
-    known = load_artefact(folder / "made.json") if (folder / "made.json").exists() else {}
-    if known.pop("key", None) != key or stage.force:
-        (folder / "made.json").unlink(missing_ok=True)
-        arrays, known = make()
-        for file, array in arrays.items(): stage.save(f"{name}/{file}.npy", array)
-        stage.save(f"{name}/made.json", {**known, "key": key})
-    return {file.stem: load_artefact(file) for file in sorted(folder.glob("*.npy"))}, known
+    if not stage.force and (made := _made_before(folder, key)): return made
+    arrays, facts = make()
+    for file, array in arrays.items(): stage.save(f"{name}/{file}.npy", array)
+    stage.save(f"{name}/made.json", {**facts, "key": key, "arrays": {file: joblib.hash(array) for file, array in arrays.items()}})
+    return arrays, facts
+
+
+def _made_before(folder, key):
+    "Arrays and facts in `folder`, if they were made under this key and the arrays are those that were made then."
+    try:
+        facts = load_artefact(folder / "made.json")
+        if facts.pop("key", None) != key: return None
+        hashes = facts.pop("arrays")
+        arrays = {file: load_artefact(folder / f"{file}.npy") for file in hashes}
+    except InputError: return None                          # not there or damaged: made anew
+    return (arrays, facts) if hashes == {file: joblib.hash(array) for file, array in arrays.items()} else None
 
 
 def fit_space(stage, reducer, n_components, X_train, X_test):
@@ -336,7 +345,7 @@ def fit_space(stage, reducer, n_components, X_train, X_test):
     if reducer == "none": return {"train": X_train, "test": X_test}, {"fit_seconds": 0.0, "peak_memory_mb": 0.0}
     transformer = REDUCERS[reducer](n_components, stage.seed)
     def make():
-        with measured() as cost: train = transformer.fit_transform(X_train)
+        with measured() as cost, enough_memory(transformer): train = transformer.fit_transform(X_train)
         return {"train": np.float32(train), "test": np.float32(transformer.transform(X_test))}, cost
     return remembered(stage, f"spaces/{reducer}{n_components}", [fingerprint(transformer, X_train), X_test], make)
 
@@ -355,7 +364,7 @@ def fit_row(stage, row, X_train, X_test, n_clusters: int = 10):
     space, cost = fit_space(stage, reducer, n_components, X_train, X_test)
     model = CLUSTERERS[clusterer](space["train"], n_clusters, stage.seed)
     def make():
-        with measured() as clustering: labels = model.fit_predict(space["train"])
+        with measured() as clustering, enough_memory(model): labels = model.fit_predict(space["train"])
         start = time.perf_counter()
         arrays = {"labels_train": np.int64(labels), "labels_test": np.int64(model.predict(space["test"]))}
         seconds = (time.perf_counter() - start) / len(X_test) * 1000

@@ -166,8 +166,8 @@ def _read_json(path):
 
 
 def _check_recorded(path):
-    "ValueError if `path` is not as the complete stage around it has recorded it."
-    stage = next((folder for folder in path.parents[:2] if (folder / "metrics.json").exists()), None)
+    "ValueError if `path` is not as the complete stage around it, at most four folders up, has recorded it."
+    stage = next((folder for folder in path.parents[:4] if (folder / "metrics.json").exists()), None)
     recorded = stage and path != stage / "metrics.json" and completed(stage).get("files", {}).get(path.relative_to(stage).as_posix())
     if recorded and recorded != hashlib.sha256(path.read_bytes()).hexdigest(): raise ValueError("its checksum is another")
 

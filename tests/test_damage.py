@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import ROOT
 from fmnist_cluster import core, data
+from fmnist_cluster.baseline import fit_row
 from fmnist_cluster.core import InputError, Stage, completed, load_artefact, save_artefact
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -125,6 +126,29 @@ def test_a_damaged_fit_is_made_anew(name, tmp_path, monkeypatch):
     again = stage.fit("ae_kmeans", clone(ESTIMATORS["ae_kmeans"]), X)
     assert np.array_equal(once.labels_, again.labels_)
     assert np.array_equal(type(again).load(stage.folder / "ae_kmeans").labels_, once.labels_)
+
+
+@pytest.mark.parametrize("harm", [lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes()[:-3]), lambda file: file.write_bytes(file.read_bytes()[:-1] + b"\x01")],
+                         ids=["missing", "cut", "changed"])
+@pytest.mark.parametrize("name", ["spaces/pca2/train.npy", "grid/kmeans@pca2/labels_test.npy", "grid/kmeans@pca2/made.json"])
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_damaged_pair_of_the_grid_is_made_anew(complete, name, harm, tmp_path, monkeypatch):
+    "Chapter 03 keeps its pairs one by one: noticed in a complete stage and in one that was broken off."
+    monkeypatch.setenv("FMNIST_CLUSTER_RUNS", str(tmp_path))
+    X, stage = samples("ae", N), Stage("03_baseline", **COMMON)
+    file, made = stage.folder / name, (stage.folder / name).parent / "made.json"
+    times = []
+
+    def run():
+        labels = fit_row(stage, "kmeans@pca2", X, X[:20], 3)[0]
+        times.append(made.stat().st_mtime_ns)
+        return labels
+    once = run()
+    if complete: stage.finish()
+    harm(file)
+    if complete: one_line(lambda: read(file), str(file))
+    assert all(np.array_equal(once[split], labels[split]) for labels in (run(), run()) for split in once)
+    assert times[0] != times[1] == times[2], "made again, once"
 
 
 def test_a_model_cut_off_between_its_two_files_is_noticed(tmp_path):
