@@ -188,8 +188,7 @@ def test_run_refuses(given, words, monkeypatch, tmp_path):
 
 
 def test_run_refuses_a_device_that_is_not_there(monkeypatch, tmp_path):
-    monkeypatch.setattr(run_book, "parameters", lambda chapter, preset: {"device": "cuda:99"})
-    refusal(lambda: book(tmp_path / "runs", monkeypatch), "cuda:99", "not on this machine")
+    refusal(lambda: book(tmp_path / "runs", monkeypatch, changes=["06_dec_idec.device=cuda:99"]), "cuda:99", "not on this machine")
 
 
 def test_run_refuses_a_folder_it_cannot_write(monkeypatch, tmp_path):
