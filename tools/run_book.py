@@ -122,18 +122,20 @@ def snakemake(target, config, profile, gpus, threads, log, locks):
     Elsewhere than here a training job gets 4 cores if nothing is said. Snakemake runs in a process group of its own, so that a stop reaches it and its chapters
     once, from here; and it keeps the runs' folders as long as it lives.
     """
-    def stop(*_): raise KeyboardInterrupt
+    def stop(*_):
+        for number in before: signal.signal(number, signal.SIG_IGN)         # once is enough: a second one must not keep us from stopping the others
+        raise KeyboardInterrupt
     folder, here = PROFILES / profile, profile in HERE
     machine = ["--resources", f"gpu={gpus}"] if here and gpus else []
     settings = [*(f"{name}={value}" for name, value in config.items()), f"gpus={gpus}"]
     if threads or not here: settings.append(f"threads={threads or 4}")
     words = ["-s", "workflow/Snakefile", "--profile", str(folder if folder.is_dir() else profile), *OPTIONS, *machine, "--config", *settings]
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for number in before: signal.signal(number, stop)
     with open(log, "w") as file:
         process = subprocess.Popen([sys.executable, "-m", "snakemake", *target, *words], stderr=file, cwd=ROOT, process_group=0, pass_fds=[lock.fileno() for lock in locks])
     try: return process.wait()
     except KeyboardInterrupt:
-        for number in before: signal.signal(number, signal.SIG_IGN)
         os.killpg(process.pid, signal.SIGINT)
         try: process.wait(30)
         except subprocess.TimeoutExpired: os.killpg(process.pid, signal.SIGKILL)
