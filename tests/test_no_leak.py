@@ -49,14 +49,15 @@ def shuffled(book, tmp_path_factory):
 
 def found(base):
     "What the methods found: labels, embeddings and the course of the training; the upper bound `supervised`, which reads labels by name, left out."
-    patterns = ("*/labels_*.npy", "*/embedding_*.npy", "*/history.csv")
+    patterns = ("*/labels_*.npy", "*/embedding_*.npy", "*/history.csv", "grid/*/labels_*.npy", "spaces/*/*.npy")
     return {str(file.relative_to(base)): file for chapter in TRAINING for pattern in patterns for file in (base / chapter).glob(pattern)
             if file.parent.name != "supervised"}
 
 
 def test_same_files(book, shuffled):
     assert found(shuffled).keys() == found(book.base / "seed=42").keys()
-    assert sum(name.endswith("labels_train.npy") for name in found(shuffled)) >= 7
+    assert sum(name.endswith("labels_train.npy") and "/grid/" not in name for name in found(shuffled)) >= 7
+    assert sum("/grid/" in name for name in found(shuffled)) > 10 and sum("/spaces/" in name for name in found(shuffled)) > 5
 
 
 def test_only_the_upper_bound_heard_of_the_labels(book, shuffled):
@@ -70,10 +71,10 @@ def test_everything_found_is_the_same_to_the_last_byte(book, shuffled):
 
 
 def timeless(value):
-    "What a stage records, times, memory and checksums of files (times stand in some) apart."
+    "What a stage records; times, memory, checksums of files (times stand in some) and the upper bound `supervised` apart."
     if isinstance(value, list): return [timeless(item) for item in value]
     if not isinstance(value, dict): return value
-    return {name: timeless(item) for name, item in value.items() if name not in ("files", "sha256") and not name.endswith(("seconds", "seconds_per_1k", "memory_mb"))}
+    return {name: timeless(item) for name, item in value.items() if name not in ("files", "sha256", "supervised") and not name.endswith(("seconds", "seconds_per_1k", "memory_mb"))}
 
 
 @pytest.mark.parametrize("chapter", TRAINING)
@@ -141,9 +142,9 @@ def test_the_noise_was_there(name, trained):
 
 
 LONG = ["labels gone", "test images noise"]                 # labels shuffled: above
-SMALL = {"03_baseline": {"n_init": 1, "n_single": 1}, "04_autoencoder": {"hidden": [16], "epochs": 1}, "05_ae_kmeans": {"n_init": 1},
+SMALL = {"03_baseline": {"n_init": 1, "n_single": 1, "rows": ["gmm@pca5", "ward@pca5", "hdbscan@pca5"]}, "04_autoencoder": {"hidden": [16], "epochs": 1}, "05_ae_kmeans": {"n_init": 1},
          "06_dec_idec": {"max_iter": 4, "update_interval": 2},
-         "07_pseudo_label": {"n_train": 300, "rounds": 1, "epochs_per_round": 1, "start_epochs": 1, "contrastive_epochs": 1, "n_heads": 2, "head_epochs": 1}}
+         "07_pseudo_label": {"n_train": 300, "rounds": 1, "epochs_per_round": 1, "start_epochs": 1, "contrastive_epochs": 1, "min_steps": 10, "n_heads": 2, "head_epochs": 1, "supervised_epochs": 1}}
 FILES_STARTUP = """
 import json
 import fmnist_cluster.data as data
@@ -180,5 +181,6 @@ def test_a_chapter_s_training_is_the_same(chapter, variant, chapters):
     else: assert ending.returncode == 1 and "labels-idx1" in ending.stderr
     there, undisturbed = chapters[variant] / chapter, chapters["undisturbed"] / chapter
     assert (there / "metrics.json").exists()
-    kept = [file.relative_to(undisturbed) for pattern in ("labels_train.npy", "embedding_train.npy", "model.safetensors") for file in undisturbed.glob(f"*/{pattern}")]
+    kept = [file.relative_to(undisturbed) for pattern in ("labels_train.npy", "embedding_train.npy", "model.safetensors") for file in undisturbed.rglob(pattern)
+            if file.parent.name != "supervised"]
     assert kept and [name for name in kept if (there / name).read_bytes() != (undisturbed / name).read_bytes()] == []

@@ -26,7 +26,7 @@ from safetensors.torch import save as save_tensors
 # code
 
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
-MODULES = [file for folder in ("fmnist_cluster", "tools", "workflow", "tests") for file in sorted((ROOT / folder).glob("*.py"))] + [ROOT / "setup.py"]
+MODULES = [file for folder in ("fmnist_cluster", "tools", "workflow", "tests", "benchmarks") for file in sorted((ROOT / folder).glob("*.py"))] + [ROOT / "setup.py"]
 FORBIDDEN_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "shelve", "marshal", "jsonpickle"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "torch.load", "torch.save", "torch.hub.load", "joblib.load", "joblib.dump",
                    "yaml.unsafe_load", "yaml.full_load", "pd.read_pickle", "pandas.read_pickle", "np.fromregex", "ctypes.CDLL"}
