@@ -541,6 +541,9 @@ def _made_before(estimator, folder, key):
     except InputError: return None                          # damaged: it is made anew
 
 
+Stage.fit = _stage_fit
+
+# %% ../nbs/00_core.ipynb #stage-finish
 def _stage_keep(self, method, estimator, X_test, embedding_test=None, embedding_train=None, **facts):
     "Keep what chapter 08 needs of a fitted method: labels of both splits, time to predict, embeddings, and `facts`."
     start = time.perf_counter()
@@ -565,4 +568,4 @@ def _stage_finish(self, **facts):
     return path
 
 
-Stage.fit, Stage.keep, Stage.finish = _stage_fit, _stage_keep, _stage_finish
+Stage.keep, Stage.finish = _stage_keep, _stage_finish
