@@ -34,7 +34,7 @@ setup(
     py_modules=["fmnist_cluster_cli"],                      # in tools/: it drives the checkout and is no part of the book
     package_dir={"": "tools", settings["lib_name"]: settings["lib_name"]},
     options={"egg_info": {"egg_base": "."}},
-    package_data={"fmnist_cluster": ["py.typed"]},
+    package_data={"fmnist_cluster": ["py.typed", "reference_model/*"]},
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
     extras_require=extras,

@@ -81,7 +81,7 @@ def with_temperature(p: Tensor, temperature) -> Tensor:
 
 
 class ClusterNet(nn.Module):
-    "An encoder, standardised features, and heads whose probabilities are averaged and made milder by `temperature`; `hidden` widths inside a head."
+    "An encoder, its features centred and divided by one number, and heads whose probabilities are averaged and made milder by `temperature`; `hidden` widths inside a head."
 
     def __init__(self, n_clusters: int, n_heads: int = 1, hidden: tuple[int, ...] = (), encoder: str = "small"):
         super().__init__()
@@ -131,7 +131,10 @@ def _uniform(n, low, high, x): return torch.empty(n, 1, 1, 1, device=x.device).u
 
 
 def random_affine(x: Tensor, degrees=10.0, shear=0.1, zoom=(0.7, 1.1), aspect=0.1, shift=0.16) -> Tensor:
-    "Turn, shear, zoom (side of the part shown: 0.7 enlarges), stretch, shift and mirror images x (n, 1, h, w), each by its own draw; black comes in from outside."
+    """Turn, shear, zoom, stretch, shift and mirror images x (n, 1, h, w), each by its own draw; black comes in from outside.
+
+    `zoom` bounds the side of the part shown (0.7 enlarges), `aspect` the logarithm of its stretch, `shift` is in halves of a side, `shear` the tangent.
+    """
     n = len(x)
     angle, slant = _uniform(n, -degrees, degrees, x) * math.pi / 180, _uniform(n, -shear, shear, x)
     size, stretch = _uniform(n, *zoom, x), _uniform(n, -aspect, aspect, x).exp()
@@ -143,7 +146,7 @@ def random_affine(x: Tensor, degrees=10.0, shear=0.1, zoom=(0.7, 1.1), aspect=0.
 
 
 def random_light(x: Tensor, contrast=0.5, gamma=0.5) -> Tensor:
-    "Change gamma, contrast and brightness of the lit pixels of images x (n, 1, h, w) in [0, 1]."
+    "Change gamma (by up to e to the power of +-`gamma`), contrast and brightness (by up to +-`contrast`, as factors) of the lit pixels of images x (n, 1, h, w) in [0, 1]."
     n, x = len(x), x.clamp(1e-4, 1)
     x = x.pow(_uniform(n, -gamma, gamma, x).exp())
     lit = (x > 0.02).float()
@@ -190,7 +193,7 @@ class PseudoLabelClassifier(SafeModel, ClusterMixin, TransformerMixin, BaseEstim
     n_clusters : int, default=10
     start : {"random", "autoencoder"}, default="random"
         First features: of random weights, or of a convolutional autoencoder trained for `start_epochs`.
-    rounds, epochs_per_round : int, default=6, 3
+    rounds, epochs_per_round : int, default=5, 2
     start_epochs : int, default=4
     n_init : int, default=5
         Restarts of k-means in each round.
@@ -222,7 +225,7 @@ class PseudoLabelClassifier(SafeModel, ClusterMixin, TransformerMixin, BaseEstim
         One entry a round: `round`, `label_change`, `smallest_cluster`, `largest_cluster`, `share` (of the images, trained on), `loss`.
     """
 
-    def __init__(self, n_clusters=10, start="random", rounds=6, epochs_per_round=3, start_epochs=4, n_init=5, tol=0.02, loss_tol=0.01,
+    def __init__(self, n_clusters=10, start="random", rounds=5, epochs_per_round=2, start_epochs=4, n_init=5, tol=0.02, loss_tol=0.01,
                  remedies=(), encoder="small", batch_size=256, lr=0.001, precision="auto", device="auto", random_state=None, verbose=False):
         self.n_clusters, self.start, self.rounds, self.epochs_per_round = n_clusters, start, rounds, epochs_per_round
         self.start_epochs, self.n_init, self.tol, self.loss_tol, self.remedies = start_epochs, n_init, tol, loss_tol, remedies
@@ -323,6 +326,11 @@ def _descend(optimizer, loss):
     optimizer.step()
 
 
+def _one_cycle(optimizer, lr, steps):
+    "Step size that rises to `lr` in a tenth of the steps and falls to nothing; PyTorch's own divides by zero at ten."
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=max(steps, 11), pct_start=0.1)
+
+
 PseudoLabelClassifier._train_autoencoder = _train_autoencoder
 
 # %% ../nbs/07_pseudo_label.ipynb #03a57902
@@ -333,12 +341,12 @@ def _train(self, images, seed):
     optimizer, self.history_, found = torch.optim.Adam(self.network_.parameters(), lr=self.lr), [], []
     for number in range(self.rounds + 1):
         self._measure_statistics(images)
-        labels, confidence = self._pseudo_labels(images, seed + number)
+        labels, confidence = self._pseudo_labels(images, (seed + number) % 2**32)
         if found: labels = align_labels(found[-1], labels)
         change = label_change(found[-1], labels) if found else math.nan
         sizes = np.bincount(labels, minlength=self.n_clusters)
         found.append(labels)
-        share = 0.5 + 0.5 * min(1, number / max(1, self.rounds - 1)) if "confident" in self.remedies else 1.0
+        share = 0.5 + 0.5 * number / (self.rounds - 1) if "confident" in self.remedies and number < self.rounds - 1 else 1.0
         self.history_.append({"round": number, "label_change": change, "smallest_cluster": int(sizes.min()), "largest_cluster": int(sizes.max()),
                               "share": share, "loss": math.nan})
         if self._stop(labels, change, number): break
@@ -373,14 +381,15 @@ def _stop(self, labels, change, number):
 PseudoLabelClassifier._check_recipe, PseudoLabelClassifier._stop = _check_recipe, _stop
 
 # %% ../nbs/07_pseudo_label.ipynb #17e57c0e
-def _train_on(self, images, labels, optimizer):
-    "Cross-entropy on pseudo-labels for one round; returns the mean loss of its last pass."
+def _train_on(self, images, labels, optimizer, schedule=None):
+    "Cross-entropy on `labels` for one round, the step size by `schedule` if there is one; returns the mean loss of its last pass."
     last = []
     for epoch, batch in _epochs(self.epochs_per_round, len(images), self.batch_size, images.device, self.verbose, "pseudo-labels"):
         x = self._training_views(images[batch]).contiguous(memory_format=torch.channels_last)
         with autocast(x.device, self.precision): features = self.network_.encoder(x)
         loss = F.cross_entropy(self.network_.heads[0](features.float()), labels[batch], label_smoothing=0.1 * ("smooth" in self.remedies))
         _descend(optimizer, loss)
+        if schedule: schedule.step()
         if epoch == self.epochs_per_round - 1: last.append(loss.detach())
     return float(torch.stack(last).mean())
 
@@ -397,7 +406,7 @@ def contrastive_loss(first: Tensor, second: Tensor, tau: float = 0.2) -> Tensor:
 
 # %% ../nbs/07_pseudo_label.ipynb #4726835d
 def neighbour_loss(p: Tensor, p_neighbour: Tensor, entropy_weight: float = 5.0) -> Tensor:
-    "SCAN's loss (eq. 2) of probabilities (n, k) of images and of one neighbour each."
+    "SCAN's loss (eq. 2) of probabilities (n, k) of images and of one neighbour each; the entropy is that of the mean answer to both."
     mean = (p.mean(0) + p_neighbour.mean(0)) / 2
     agreement = (p * p_neighbour).sum(1).clamp_min(1e-8).log().mean()
     return -agreement + entropy_weight * torch.special.xlogy(mean, mean).sum()
@@ -458,7 +467,7 @@ class ContrastiveClassifier(PseudoLabelClassifier):
     head_losses_ : ndarray of shape (n_heads,)
         Final loss of each head, ascending; the first half was kept.
     history_ : list of dict
-        `phase` ("contrastive" or "heads"), `epoch`, `loss` and `label_change` since the epoch before (of the heads: means over heads).
+        `phase` ("contrastive" or "heads"), `epoch`, `loss` and `label_change` since the epoch before (of the heads: means over those kept).
     watch_ : dict
         Of the train images: `head_agreement` (of the heads kept), `confident_share` (answers of 0.9 and more, as calibrated),
         `smallest_cluster`, `largest_cluster`, and the `temperature`.
@@ -497,8 +506,7 @@ def _train_features(self, images, batch_size=512, lr=2e-3):
     width, (passes, batch_size) = ConvEncoder.n_features, self._plan(len(images), self.contrastive_epochs, batch_size)
     projection = nn.Sequential(nn.Linear(width, 512, bias=False), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, 128)).to(images.device)
     optimizer = torch.optim.AdamW([*self.network_.encoder.parameters(), *projection.parameters()], lr=lr, weight_decay=1e-4)
-    steps = passes * -(-len(images) // batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=max(steps, 1), pct_start=0.1)
+    schedule = _one_cycle(optimizer, lr, passes * -(-len(images) // batch_size))
     losses = [[] for _ in range(passes)]
     for epoch, batch in _epochs(passes, len(images), batch_size, images.device, self.verbose, "contrastive"):
         views = torch.cat([augment(images[batch]), augment(images[batch])]).contiguous(memory_format=torch.channels_last)
@@ -512,12 +520,12 @@ def _train_features(self, images, batch_size=512, lr=2e-3):
 # %% ../nbs/07_pseudo_label.ipynb #92c154dd
 @torch.no_grad()
 def _views_of_all(self, images):
-    "Standardised features of every image as it is and of `n_views` augmented copies; sets the network's mean and scale."
+    "Centred and scaled features of every image as it is and of `n_views` augmented copies, and its nearest neighbours, one more than the heads are shown; sets the network's mean and scale."
     self._measure_statistics(images)
     net, features = self.network_, self._features(images)
     net.mean, net.scale = features.mean(0), F.normalize(features, dim=1).std() * features.norm(dim=1).mean()
     copies = [self._features(torch.cat([augment(part) for part in images.split(2000)])) for _ in range(self.n_views)]
-    return torch.stack([(view - net.mean) / net.scale for view in (features, *copies)]), nearest_neighbours(features, min(self.n_neighbours, len(images) - 1))
+    return torch.stack([(view - net.mean) / net.scale for view in (features, *copies)]), nearest_neighbours(features, min(self.n_neighbours + 1, len(images) - 1))
 
 
 def _train_head(self, head, views, neighbours, batch_size=1000, lr=2e-3):
@@ -544,17 +552,18 @@ def _train_heads(self, images):
     "Train the heads, keep the half with the lowest loss, align their clusters to the best and average."
     views, neighbours = self._views_of_all(images)
     heads = [mlp(ConvEncoder.n_features, *self._hidden, self.n_clusters).to(images.device) for _ in range(max(1, self.n_heads))]
-    curves = [self._train_head(head, views, neighbours) for head in tqdm(heads, "heads", disable=not self.verbose, mininterval=5)]
-    for epoch, (loss, change) in enumerate(np.mean(curves, axis=0), 1):
+    shown = neighbours[:, :self.n_neighbours]
+    curves = np.array([self._train_head(head, views, shown) for head in tqdm(heads, "heads", disable=not self.verbose, mininterval=5)])
+    ranking = np.argsort(curves[:, -1, 0], kind="stable")
+    self.head_losses_, kept = curves[ranking, -1, 0], ranking[:len(self.network_.heads)]
+    if not np.isfinite(self.head_losses_[:len(kept)]).all(): raise InputError(f"{type(self).__name__} has diverged: half of its heads ended without a finite loss.")
+    for epoch, (loss, change) in enumerate(curves[kept].mean(0), 1):
         self.history_.append({"phase": "heads", "epoch": epoch, "loss": float(loss), "label_change": float(change)})
-    ranking = np.argsort([curve[-1][0] for curve in curves], kind="stable")
-    self.head_losses_ = np.array([curves[i][-1][0] for i in ranking])
-    kept = [heads[i] for i in ranking[:len(self.network_.heads)]]
-    with torch.no_grad(): answers = [head(views[0]).argmax(1).cpu().numpy() for head in kept]
-    self.network_.heads = nn.ModuleList(kept)
-    self.network_.order = torch.stack([torch.from_numpy(_order(answers[0], answer, self.n_clusters)) for answer in answers]).to(images.device)
-    renamed = [np.argsort(order.cpu())[answer] for order, answer in zip(self.network_.order, answers)]
-    self._settle(views[0], neighbours[:, 0], agreement([labels.numpy() for labels in renamed]))
+    self.network_.heads = nn.ModuleList(heads[i] for i in kept)
+    with torch.no_grad(): answers = [head(views[0]).argmax(1).cpu().numpy() for head in self.network_.heads]
+    orders = [_order(answers[0], answer, self.n_clusters) for answer in answers]
+    self.network_.order = torch.from_numpy(np.stack(orders)).to(images.device)
+    self._settle(views[0], neighbours[:, -1], agreement([order.argsort()[answer] for order, answer in zip(orders, answers)]))
 
 
 def _order(reference, labels, n_clusters):
@@ -566,7 +575,7 @@ def _order(reference, labels, n_clusters):
 # %% ../nbs/07_pseudo_label.ipynb #22d0c58b
 @torch.no_grad()
 def _settle(self, features, neighbour, head_agreement):
-    "Set the temperature by what the nearest neighbours are taken for, note what is watched, and say where the clusters have collapsed."
+    "Set the temperature by what a `neighbour` (n,) that the heads were not shown is taken for, note what is watched, and say where the clusters have collapsed."
     p = apply_in_batches(self.network_.answer, features, 10000)
     self.network_.temperature.fill_(best_temperature(p, p.argmax(1)[neighbour]))
     sizes = p.argmax(1).bincount(minlength=self.n_clusters).tolist()
@@ -590,7 +599,7 @@ def reference_model() -> ContrastiveClassifier:
 class SupervisedClassifier(PseudoLabelClassifier):
     """The network of the plain recipe trained on given classes, with augmented views: an upper bound, not a method.
 
-    Parameters are those of `PseudoLabelClassifier`; `epochs_per_round` passes are made.
+    Parameters are those of `PseudoLabelClassifier`; `epochs_per_round` passes are made, the step size rising to `lr` and falling to nothing.
     """
 
     def fit(self, X, y):
@@ -604,6 +613,7 @@ class SupervisedClassifier(PseudoLabelClassifier):
 
     def _train(self, images, seed):
         optimizer = torch.optim.Adam(self.network_.parameters(), lr=self.lr)
+        schedule = _one_cycle(optimizer, self.lr, self.epochs_per_round * -(-len(images) // self.batch_size))
         labels = torch.from_numpy(self._y.astype(np.int64)).to(images.device)
-        self.history_ = [{"epoch": self.epochs_per_round, "loss": self._train_on(images, labels, optimizer)}]
+        self.history_ = [{"epoch": self.epochs_per_round, "loss": self._train_on(images, labels, optimizer, schedule)}]
         self._measure_statistics(images)

@@ -7,7 +7,7 @@ import pytest
 from book import OVER_SEEDS, READS, STUDIES, seed_folder
 from conftest import last_line, papermill, run_book, tree_status
 
-METHODS = {"random", "kmeans", "ae_kmeans", "dec", "idec", "pseudo_label_random", "pseudo_label_ae"}
+METHODS = {"random", "kmeans", "ae_kmeans", "dec", "idec", "pseudo_label_random", "pseudo_label_ae", "pseudo_label_remedied", "pseudo_label_full", "supervised"}
 STAGES = [seed_folder(42, chapter) for chapter in READS]
 
 

@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
+import torch
 from nbdev.clean import nbdev_clean
 from PIL import Image
 
@@ -21,8 +23,15 @@ import run_book
 from book import READS, STUDIES, seed_folder
 
 from fmnist_cluster.core import InputError, completed, load_artefact, runs_root, save_artefact
+from fmnist_cluster.data import class_names, load_images, load_labels
+from fmnist_cluster.metrics import class_scores, external_scores, match_clusters
+from fmnist_cluster.pseudo_label import ContrastiveClassifier
 
 REFERENCE = ROOT / "results" / "reference"
+STUDY_TABLES = {                                # what is kept of a study: its artefact and the name in results/reference/
+    "11_classical_grid": {"grid.csv": "classical_grid.csv"},
+    "12_ingredients": {f"{name}.csv": f"pseudo_label_{name}.csv" for name in ("full", "remedies", "unbalanced")},
+}
 ABSOLUTE = re.compile(r"(?<![\w.~/:])/(?:root|home|tmp|work|opt|mnt|srv|var|usr|Users)/[\w.-]+")
 
 
@@ -95,6 +104,33 @@ def costs(dataset, runs, seeds):
     return [records[name] for name in sorted(records)]
 
 
+def ship(base, seeds):
+    "Put the full recipe's model of these seeds whose heads ended with the lowest mean loss into the package, its clusters numbered as the classes they stand for, with its card."
+    folders = [base / seed_folder(seed, "07_pseudo_label") / "pseudo_label_full" for seed in seeds]
+    models = [ContrastiveClassifier.load(folder) for folder in folders]
+    kept = [model.head_losses_[:len(model.network_.heads)].mean() for model in models]
+    chosen = kept.index(min(kept))
+    model = models[chosen].set_params(verbose=False)
+    class_of = match_clusters(load_labels("fashion_mnist"), model.labels_)
+    model.network_.order = model.network_.order[:, torch.from_numpy(np.argsort(class_of))]
+    del model.labels_                           # of 60,000 train images: no part of a classifier
+    folder = model.save(ROOT / "fmnist_cluster" / "reference_model")
+    facts = load_artefact(folders[chosen] / "fit.json")
+    (folder / "README.md").write_text(card(model, seeds, facts, (folder / "model.safetensors").stat().st_size))
+
+
+def card(model, seeds, facts, size):
+    "The model card: the template with what is measured on the test images."
+    X, y, names = load_images("fashion_mnist", "test"), load_labels("fashion_mnist", "test"), class_names("fashion_mnist")
+    predicted, itself = model.predict(X), np.arange(len(names))
+    scores, f1 = external_scores(y, predicted, itself), class_scores(y, predicted, itself)["f1"]
+    return (ROOT / "tools" / "model_card.md").read_text().format(
+        n_train=len(load_labels("fashion_mnist")), seed=model.random_state, seeds=", ".join(map(str, seeds)), commit=facts["commit"], minutes=facts["fit_seconds"] / 60,
+        parameters=sum(weights.numel() for weights in model.network_.parameters()), megabytes=size / 1e6, n_heads=model.n_heads, n_kept=len(model.network_.heads),
+        acc=(predicted == y).mean(), nmi=scores["nmi"], confidence=model.predict_proba(X).max(1).mean(),
+        f1="\n".join(f"| {name} | {value:.2f} |" for name, value in zip(names, f1)), worst=names[int(np.argmin(f1))])
+
+
 def main(seeds, dataset, run, preset="full"):
     "Run what is missing, then copy; nothing is copied unless everything can be. Returns the exit code."
     if code := run_book.main(preset=preset, seeds=seeds, dataset=dataset, run=run, force=False): return code
@@ -108,7 +144,9 @@ def main(seeds, dataset, run, preset="full"):
     nbdev_clean()
     tables = [base / "evaluation_metrics.json", *(base / "08_evaluation" / name for name in ("comparison.csv", "test_assignments.csv"))]
     for table in tables: shutil.copy(table, REFERENCE)
-    if "11_classical_grid" in done: shutil.copy(base / seed_folder(seeds[0], "11_classical_grid") / "grid.csv", REFERENCE / "classical_grid.csv")
+    for study in done:
+        for artefact, name in STUDY_TABLES[study].items(): shutil.copy(base / seed_folder(seeds[0], study) / artefact, REFERENCE / name)
+    if (dataset, preset) == ("fashion_mnist", "full"): ship(base, seeds)
     (ROOT / "nbs" / "images").mkdir(exist_ok=True)
     shutil.copy(base / "08_evaluation" / "figures" / "maps.png", ROOT / "nbs" / "images")           # the README's picture
     save_artefact(REFERENCE / "chapters.json", costs(dataset, (run, "quick"), seeds))

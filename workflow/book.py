@@ -44,6 +44,16 @@ def cells(chapter: str) -> list:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
+def urgency() -> dict[str, int]:
+    "Seconds from the start of each chapter to the end of the book, by the quick times on record: what is most urgent starts first."
+    records = json.loads((ROOT / "results" / "reference" / "chapters.json").read_text())
+    seconds = {record["chapter"]: record["wall_seconds"] for record in records if record["preset"] == "quick"}
+    left = {}
+    for chapter in reversed(READS):             # a chapter reads only what comes before it
+        left[chapter] = seconds.get(chapter, 0) + max((left[later] for later, reads in READS.items() if chapter in reads), default=0)
+    return {chapter: round(value) for chapter, value in left.items()}
+
+
 def code_hash(chapter: str) -> str:
     "Hash of the chapter's code alone: outputs and prose may change without a new run."
     return hashlib.sha256("\0".join(cell.source for cell in cells(chapter)).encode()).hexdigest()[:16]
