@@ -318,6 +318,7 @@ def remembered(stage, name, settings, make):
     folder, key = stage.folder / name, joblib.hash([settings, code_version("04_autoencoder")])      # a reducer may come from as far as there
     if not stage.force and (made := _made_before(folder, key)): return made
     arrays, facts = make()
+    arrays = {file: np.ascontiguousarray(array) for file, array in arrays.items()}         # in the order in which they will be read again
     for file, array in arrays.items(): stage.save(f"{name}/{file}.npy", array)
     stage.save(f"{name}/made.json", {**facts, "key": key, "arrays": {file: joblib.hash(array) for file, array in arrays.items()}})
     return arrays, facts
