@@ -87,9 +87,10 @@ def enough_memory(estimator):
     "Turn a device's or the machine's lack of memory in this block into an InputError that says what to make smaller."
     try: yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if type(error) is RuntimeError and "can't allocate memory" not in str(error): raise
+        if type(error) is RuntimeError and not re.search("out of memory|allocate memory|ALLOC_FAILED", str(error)): raise      # the words of MPS, CPU and cuBLAS
+        reason = str(error).partition("\n")[0] or type(error).__name__
         smaller = f"a batch_size smaller than {estimator.batch_size}, " if hasattr(estimator, "batch_size") else ""
-        raise InputError(f"{type(estimator).__name__} needs more memory than there is ({str(error).splitlines()[0][:120]}); "
+        raise InputError(f"{type(estimator).__name__} needs more memory than there is ({reason[:120]}); "
                          f"give {smaller}fewer samples, or a device with more memory.") from None
 
 # %% ../nbs/00_core.ipynb #d01d1727
@@ -156,7 +157,7 @@ def save_artefact(path, value) -> Path:
     with atomic(path) as temporary: writers[path.suffix](temporary)
     return path
 
-# %% ../nbs/00_core.ipynb #fac096a4
+# %% ../nbs/00_core.ipynb #b3630c35
 def _read_json(path):
     "What is in a JSON file, without its checksum; ValueError if that does not agree."
     value = json.loads(path.read_text())
@@ -465,7 +466,7 @@ def _stage_markdown(self):
 
 Stage.__repr__, Stage._repr_markdown_ = _stage_repr, _stage_markdown
 
-# %% ../nbs/00_core.ipynb #e61dfbb5
+# %% ../nbs/00_core.ipynb #f69bac5d
 _held = {}                                                  # folder -> its handle, on which the lock lies
 
 
@@ -489,7 +490,7 @@ def _hold(folder):
 def _release(folder):
     if folder in _held: os.close(_held.pop(folder))
 
-# %% ../nbs/00_core.ipynb #b5fc50d7
+# %% ../nbs/00_core.ipynb #e61dfbb5
 def _stage_save(self, name, value):
     "Write an artefact into the stage's folder; the stage counts as incomplete until `finish`."
     path = _inside(self.folder, name)
@@ -514,7 +515,7 @@ def _stage_load(self, chapter, name):
 
 Stage.save, Stage.upstream, Stage.load = _stage_save, _stage_upstream, _stage_load
 
-# %% ../nbs/00_core.ipynb #f69bac5d
+# %% ../nbs/00_core.ipynb #b5fc50d7
 def _stage_fit(self, method, estimator, X, **fit_parameters):
     "Fit `estimator` on `X`, measured; or load the fit if this very one is already in the stage's folder."
     folder, key = _inside(self.folder, method), f"{fingerprint(estimator, X, **fit_parameters)}-{code_version(self.chapter)}"
@@ -543,7 +544,7 @@ def _made_before(estimator, folder, key):
 
 Stage.fit = _stage_fit
 
-# %% ../nbs/00_core.ipynb #stage-finish
+# %% ../nbs/00_core.ipynb #7c41d2a9
 def _stage_keep(self, method, estimator, X_test, embedding_test=None, embedding_train=None, **facts):
     "Keep what chapter 08 needs of a fitted method: labels of both splits, time to predict, embeddings, and `facts`."
     start = time.perf_counter()

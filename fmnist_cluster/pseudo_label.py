@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from .autoencoder import apply_in_batches, autocast, batches, mlp
 from .baseline import check_at_least, check_n_clusters, kmeans
-from .core import InputError, SafeModel, pick_device, seeded
+from .core import InputError, SafeModel, enough_memory, pick_device, seeded
 from .data import to_vectors
 from .metrics import align_labels, label_change
 
@@ -245,7 +245,7 @@ def _fit(self, X, y=None):
     images = image_tensor(X, device)
     if len(images) < 2: raise InputError(f"X holds {len(images)} image; expected at least 2, for batch normalisation compares images.")
     check_n_clusters(np.asarray(X), self.n_clusters)
-    with seeded(self.random_state) as seed:
+    with seeded(self.random_state) as seed, enough_memory(self):
         self.network_ = self._build_network().to(device)
         self._train(images, seed)
     self.network_.eval()
@@ -254,18 +254,19 @@ def _fit(self, X, y=None):
 
 
 def _in_float32(self, half, X):
-    check_is_fitted(self)
     self.network_.eval()
     return apply_in_batches(half, image_tensor(X, next(self.network_.parameters()).device), 250).cpu().numpy()
 
 
 def _transform(self, X):
     "Features (n, 256) of images X (n, 28, 28) uint8."
+    check_is_fitted(self)
     return self._in_float32(self.network_.encoder, X)
 
 
 def _predict_proba(self, X):
     "Probability (n, n_clusters) of each cluster for images X (n, 28, 28) uint8."
+    check_is_fitted(self)
     return self._in_float32(self.network_, X)
 
 

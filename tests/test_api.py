@@ -55,10 +55,7 @@ def test_a_fit_changes_no_parameter_and_not_its_data(name):
     if name == "ae_kmeans": assert not hasattr(model.autoencoder, "network_")
 
 
-NAMES_NO_FIT = pytest.mark.xfail(strict=True, raises=AttributeError, reason="chapters 04 and 07 reach for network_ before they ask whether there is one")
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=NAMES_NO_FIT if name == "ae" or name in ON_IMAGES else ()) for name in ESTIMATORS])
+@every
 def test_nothing_is_answered_before_a_fit(name):
     with pytest.raises(NotFittedError): answer(name, clone(ESTIMATORS[name]), samples(name, 2))
 
