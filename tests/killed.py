@@ -58,10 +58,8 @@ def in_a_child(runs, dies_at=0):
 
 def left_in(runs):
     "What a stage has left, times, memory and temporary files apart."
-    found = {}
-    for file in sorted(runs.rglob("[!.]*.*")):
-        if file.suffix in (".npy", ".csv", ".safetensors") or file.name == "config.json": found[file.name if file.parent.name == "06_dec_idec" else f"{file.parent.name}/{file.name}"] = file.read_bytes()
-    return found
+    return {f"{file.parent.name}/{file.name}": file.read_bytes() for file in runs.rglob("[!.]*.*")
+            if file.suffix in (".npy", ".csv", ".safetensors") or file.name == "config.json"}
 
 
 def check_remains(folder):
@@ -86,8 +84,8 @@ if __name__ == "__main__":
         runs = base / f"{step}"
         if not in_a_child(runs, step): break
         folder = runs / "r/digits/seed=0/06_dec_idec"
-        deaths.append(completed(folder) is not None if folder.exists() else False)
-        if folder.exists(): check_remains(folder)
+        deaths.append(completed(folder) is not None)
+        check_remains(folder)
         assert not in_a_child(runs)
         check_remains(folder)
         assert left_in(runs) == whole, [name for name in whole if left_in(runs).get(name) != whole[name]]
