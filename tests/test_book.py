@@ -85,7 +85,7 @@ def test_other_parameters_in_a_complete_stage(book):
 
 def test_other_parameters_by_papermill(book):
     before = times(book.base)
-    refused = papermill("03_baseline", book.runs, "-p", "run", "quick", "-p", "n_init", "2")
+    refused = papermill("03_baseline", book.runs, "-p", "run", "quick", "-p", "n_init", "9")
     assert refused.returncode != 0 and times(book.base) == before
     assert "n_init=" in last_line(refused) and "out_run" in last_line(refused)
 
