@@ -86,7 +86,7 @@ lock: $(STAMP)  ## requirements.lock from settings.ini, pins kept where they fit
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --quiet \
 	    --no-emit-index-url --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) -o requirements.lock
 	@{ sed -n 's/^\(classical_\)\?requirements = //p' settings.ini | tr ' ' '\n'; \
-	    grep -oE '^(nbdev|fastcore|execnb|ghapi|fastgit|pytest|hypothesis|papermill|snakemake)==[^ ]+' requirements.lock; } | \
+	    grep -oE '^(nbdev|fastcore|execnb|ghapi|fastgit|pytest|hypothesis|papermill|snakemake|coverage)==[^ ]+' requirements.lock; } | \
 	    $(BIN)/uv pip compile - --resolution lowest-direct --universal --python-version 3.11 --generate-hashes --quiet \
 	    --no-emit-index-url --custom-compile-command "make lock" --upgrade -o requirements-lowest.lock
 
