@@ -8,7 +8,6 @@ __all__ = ['REDUCERS', 'CLUSTERERS', 'check_n_clusters', 'check_at_least', 'chec
            'parse_row', 'remembered', 'fit_space', 'fit_row', 'score_row']
 
 # %% ../nbs/03_baseline.ipynb #13ee85a2
-import re
 import time
 import zlib
 from itertools import product
@@ -106,7 +105,7 @@ def _umap(n_components, random_state, **settings):
     return UMAP(min_dist=0.0, n_components=n_components, random_state=random_state, n_jobs=1, **settings)
 
 
-REDUCERS = {                # name -> what makes a transformer, of (n_components, random_state)
+REDUCERS: dict = {          # name -> what makes a transformer, of (n_components, random_state)
     "pca": lambda n_components, seed: PCA(n_components, random_state=seed),
     "nmf": lambda n_components, seed: NMF(n_components, init="nndsvda", tol=1e-3, max_iter=400, random_state=seed),
     "umap": _umap,
@@ -298,9 +297,10 @@ def parse_row(row: str, shape: tuple[int, int]) -> tuple[str, str, int]:
         If a name is not known, data of this shape (n, d) have no so many dimensions, or exact Ward would take hours.
     """
     clusterer, _, space = str(row).partition("@")
-    reducer, dimensions = re.fullmatch(r"(\D*)(\d*).*", space).groups()
+    reducer = space.rstrip("0123456789")
+    dimensions = space[len(reducer):]
     if clusterer not in CLUSTERERS: raise InputError(f"{row!r} has the clusterer {clusterer!r}; expected one of {', '.join(CLUSTERERS)}.")
-    if space and (reducer not in REDUCERS or space != f"{reducer}{dimensions}" or not dimensions):
+    if space and (reducer not in REDUCERS or not dimensions):
         raise InputError(f"{row!r} has the space {space!r}; expected nothing (pixels) or one of {', '.join(REDUCERS)} and a number, e.g. umap10.")
     n_components = int(dimensions) if space else shape[1]
     if not 0 < n_components <= min(shape) and space:

@@ -13,7 +13,7 @@ import ast
 import fcntl
 import hashlib
 import importlib.metadata
-import importlib.util
+import importlib.resources
 import io
 import json
 import os
@@ -25,8 +25,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, ClassVar
 
 import joblib
 import numpy as np
@@ -169,7 +171,7 @@ def _read_json(path):
 def _check_recorded(path):
     "ValueError if `path` is not as the complete stage around it, at most four folders up, has recorded it."
     stage = next((folder for folder in path.parents[:4] if (folder / "metrics.json").exists()), None)
-    recorded = stage and path != stage / "metrics.json" and completed(stage).get("files", {}).get(path.relative_to(stage).as_posix())
+    recorded = stage and path != stage / "metrics.json" and (completed(stage) or {}).get("files", {}).get(path.relative_to(stage).as_posix())
     if recorded and recorded != hashlib.sha256(path.read_bytes()).hexdigest(): raise ValueError("its checksum is another")
 
 
@@ -199,7 +201,9 @@ class SafeModel:
     the class rebuilds by `_build_network()`.
     """
 
-    _classes = {}
+    _classes: dict[str, type] = {}
+    save: Callable[..., Path]                               # these two follow below
+    load: ClassVar[Callable[..., Any]]
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -207,7 +211,8 @@ class SafeModel:
 
     def _state(self):
         "Fitted tensors by name, and the fitted plain values."
-        tensors, values = {}, {}
+        tensors: dict[str, torch.Tensor] = {}
+        values: dict[str, Any] = {}
         for name, value in sorted(vars(self).items()):
             if not name.endswith("_") or name.startswith("_"): continue
             if isinstance(value, torch.nn.Module):
@@ -259,7 +264,8 @@ def _load_model(cls, path):
         raise InputError(f"{file} cannot be read with config.json beside it ({reason}); save the model again.") from None
 
 
-SafeModel.save, SafeModel.load = _save_model, classmethod(_load_model)
+SafeModel.save = _save_model
+SafeModel.load = classmethod(_load_model)  # type: ignore[assignment]      # mypy sees no callable in it
 
 # %% ../nbs/00_core.ipynb #c26305db
 def _restored(config, tensors):
@@ -284,8 +290,8 @@ def _peak_memory_mb(reset=False):
     try:
         if reset: Path("/proc/self/clear_refs").write_text("5")
         status = Path("/proc/self/status").read_text()
-        return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
-    except (OSError, TypeError):
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    except (OSError, IndexError):
         unit = 2**20 if sys.platform == "darwin" else 2**10
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
@@ -293,7 +299,7 @@ def _peak_memory_mb(reset=False):
 @contextmanager
 def measured():
     "A dict that holds `fit_seconds` and `peak_memory_mb` of the block once it has ended."
-    cost = {}
+    cost: dict[str, float] = {}
     _peak_memory_mb(reset=True)
     start = time.perf_counter()
     yield cost
@@ -389,7 +395,7 @@ def fingerprint(estimator, X, **fit_parameters) -> str:
 
 def code_version(chapter: str) -> str:
     "Hash of the package's modules that were exported from this chapter and those before it."
-    package = Path(importlib.util.find_spec("fmnist_cluster").origin).parent
+    package = Path(str(importlib.resources.files("fmnist_cluster")))
     texts = [file.read_text() for file in sorted(package.glob("*.py"))]
     origins = [re.search(r"File to edit: \S*?(\w+)\.ipynb", text) for text in texts]
     return joblib.hash([text for text, origin in zip(texts, origins) if origin and origin[1] <= chapter])
@@ -415,6 +421,14 @@ class Stage:
         For a parameter that no cell defines, a name that cannot be a folder, a device that is not there, or a stage
         that is complete with other parameters (unless `force`).
     """
+
+    save: Callable[..., Path]                               # these follow in the cells below
+    finish: Callable[..., Path]
+    upstream: Callable[..., Path]
+    load: Callable[..., Any]
+    fit: Callable[..., Any]
+    keep: Callable[..., np.ndarray]
+    _repr_markdown_: Callable[..., str]
 
     def __init__(self, chapter, *, dataset, seed, run, out_run="", preset="full", device="auto", force=False,
                  over_seeds=False, **parameters):
@@ -442,7 +456,7 @@ def _refuse_unwritable(folder):
 
 def _refuse_unknown_parameters():
     "Raise InputError if papermill handed this notebook a parameter that it does not have."
-    try: history = get_ipython().user_ns.get("In", [])
+    try: history = get_ipython().user_ns.get("In", [])  # type: ignore[name-defined]
     except NameError: return                                    # not in a notebook
     if unknown := unknown_parameters(history):
         raise InputError(f"unknown parameter {', '.join(sorted(unknown))}; the cell tagged `parameters` lists the names there are.")
@@ -467,7 +481,7 @@ def _stage_markdown(self):
 Stage.__repr__, Stage._repr_markdown_ = _stage_repr, _stage_markdown
 
 # %% ../nbs/00_core.ipynb #f69bac5d
-_held = {}                                                  # folder -> its handle, on which the lock lies
+_held: dict[Path, int] = {}                                 # folder -> its handle, on which the lock lies
 
 
 def _hold(folder):

@@ -148,7 +148,9 @@ def _initial_centres(self, X, seed):
 def _refine(self, X, mu):
     "Move encoder and centres towards the target distribution until the labels rest."
     optimizer, self.history_, self.n_iter_ = self._optimizer(mu), [], 0
-    labels, todo, losses = None, [], []
+    labels: Tensor | None = None
+    todo: list[Tensor] = []
+    losses: list[Tensor] = []
     with tqdm(total=self.max_iter, desc=type(self).__name__, disable=not self.verbose, mininterval=5) as bar:
         while True:
             if self.n_iter_ % self.update_interval == 0 or self.n_iter_ == self.max_iter:
