@@ -1,6 +1,6 @@
-"""Kill a stage at every step: `python killed.py FOLDER`.
+"""Kill a stage at every step: `python killed.py FOLDER STRIDE`.
 
-A stage is run in a child process that is killed (SIGKILL) at its n-th change of the file system, for n = 1, 2, ... until one lives to its end. After each
+A stage is run in a child process that is killed (SIGKILL) at its n-th change of the file system, for n = 1, 1 + STRIDE, ... until one lives to its end. After each
 death what lies there must be whole or refused, and the same stage, run again, must leave what an undisturbed one leaves, byte for byte.
 """
 import json
@@ -75,14 +75,11 @@ def check_remains(folder):
 
 
 if __name__ == "__main__":
-    base, step, deaths = Path(sys.argv[1]), 0, []
+    base, stride, step, deaths = Path(sys.argv[1]), int(sys.argv[2]), 1, []
     assert not in_a_child(base / "whole")
     whole = left_in(base / "whole")
     assert len(whole) == 12, sorted(whole)
-    while True:
-        step += 1
-        runs = base / f"{step}"
-        if not in_a_child(runs, step): break
+    while in_a_child(runs := base / f"{step}", step):
         folder = runs / "r/digits/seed=0/06_dec_idec"
         deaths.append(completed(folder) is not None)
         check_remains(folder)
@@ -90,4 +87,5 @@ if __name__ == "__main__":
         check_remains(folder)
         assert left_in(runs) == whole, [name for name in whole if left_in(runs).get(name) != whole[name]]
         assert completed(folder)["files"].keys() == completed(base / "whole/r/digits/seed=0/06_dec_idec")["files"].keys()
+        step += stride
     print(json.dumps({"deaths": len(deaths), "complete at death": sum(deaths)}))
