@@ -445,7 +445,7 @@ class Stage:
             differences = ", ".join(f"{name}={there!r} (now {asked!r})" for name, (there, asked) in changed.items())
             raise InputError(f"{self.folder} is complete with {differences}; give another run name (out_run) or force=True.")
 
-
+# %% ../nbs/00_core.ipynb #b9c05e17
 def _refuse_unwritable(folder):
     "Raise InputError now, not after hours of training, if `folder` cannot be made and written to."
     there = next(place for place in (folder, *folder.parents) if place.exists())

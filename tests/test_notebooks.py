@@ -36,7 +36,7 @@ def test_the_notebooks_tests_cover_the_package(outcomes, counted):
     "At least 95 of 100 lines; those that need a GPU count as missed."
     if not {("exported", name) for name in EXPORTING} <= outcomes.keys(): pytest.skip("needs the second runner on every notebook")
     for outcome in outcomes.values(): outcome.result()
-    combined = f"--data-file={counted}/combined"
+    combined = f"--data-file={counted}/.coverage"
     for words in (["combine", combined, "--quiet", str(counted)], ["json", combined, "--quiet", "-o", counted / "report.json"]):
         process = call("-m", "coverage", *words)
         assert process.returncode == 0, process.stdout + process.stderr
