@@ -22,7 +22,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install run studies sweep bench test test-all export clean readme docs reference lab lock hooks
+.PHONY: help install run studies sweep bench test test-all test-lowest export clean readme docs reference lab lock hooks
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -58,6 +58,12 @@ test: $(STAMP)  ## every notebook, the package, faults, packaging and the book o
 test-all: $(STAMP)  ## test, and what takes long
 	@$(BIN)/python -m pytest $(ARGS)
 
+test-lowest: $(STAMP)  ## the package's tests with the lowest versions that settings.ini admits, in .venv-lowest (several GB more)
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-lowest
+	@$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --require-hashes -r requirements-lowest.lock
+	@PYTHONPATH="$(CURDIR)" .venv-lowest/bin/python -m pytest -m "not long" \
+	    $(addprefix tests/test_,$(addsuffix .py,estimators generated_input faults api determinism damage notebooks)) $(ARGS)
+
 export: $(STAMP)  ## write fmnist_cluster/ from the notebooks
 	@$(BIN)/nbdev_export
 
@@ -76,9 +82,13 @@ reference: $(STAMP)  ## the run whose outputs stand in the notebooks: PRESET ful
 lab: $(STAMP)  ## JupyterLab on the notebooks
 	@$(BIN)/jupyter lab nbs
 
-lock: $(STAMP)  ## requirements.lock from settings.ini, pins kept where they fit; UPGRADE=1 takes the newest
+lock: $(STAMP)  ## requirements.lock from settings.ini, pins kept where they fit; UPGRADE=1 takes the newest; and requirements-lowest.lock
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --quiet \
 	    --no-emit-index-url --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) -o requirements.lock
+	@{ sed -n 's/^\(classical_\)\?requirements = //p' settings.ini | tr ' ' '\n'; \
+	    grep -oE '^(nbdev|fastcore|execnb|ghapi|fastgit|pytest|hypothesis|papermill|snakemake|coverage)==[^ ]+' requirements.lock; } | \
+	    $(BIN)/uv pip compile - --resolution lowest-direct --universal --python-version 3.11 --generate-hashes --quiet \
+	    --no-emit-index-url --custom-compile-command "make lock" --upgrade -o requirements-lowest.lock
 
 hooks: $(STAMP)  ## git hooks that keep notebooks clean and merges readable
 	@mkdir -p .git/hooks && $(BIN)/nbdev_install_hooks

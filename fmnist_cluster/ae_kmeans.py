@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .autoencoder import Autoencoder, AutoencoderNet, apply_in_batches
 from .baseline import check_n_clusters, check_vectors, kmeans
-from .core import InputError, SafeModel, pick_device, seeded
+from .core import InputError, SafeModel, enough_memory, pick_device, seeded
 
 # %% ../nbs/05_ae_kmeans.ipynb #15d253c6
 class AEKMeans(SafeModel, ClusterMixin, TransformerMixin, BaseEstimator):
@@ -53,7 +53,7 @@ class AEKMeans(SafeModel, ClusterMixin, TransformerMixin, BaseEstimator):
         "Embed X (n, d) and cluster the embeddings; `y` is ignored."
         X = check_vectors(self, X, reset=True)
         check_n_clusters(X, self.n_clusters)
-        with seeded(self.random_state) as seed:
+        with seeded(self.random_state) as seed, enough_memory(self):
             self.network_ = self._pretrained(X, seed)
             found = kmeans(self.transform(X), self.n_clusters, self.n_init, seed)
         self.cluster_centers_, self.labels_, self.inertia_ = found.cluster_centers_, found.labels_, float(found.inertia_)

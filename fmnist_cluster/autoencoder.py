@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .baseline import check_at_least, check_vectors
-from .core import InputError, SafeModel, pick_device, seeded
+from .core import InputError, SafeModel, enough_memory, pick_device, seeded
 
 # %% ../nbs/04_autoencoder.ipynb #1e7c435f
 def mlp(*sizes: int) -> nn.Sequential:
@@ -129,7 +129,7 @@ class Autoencoder(SafeModel, TransformerMixin, BaseEstimator):
         X = check_vectors(self, X, reset=True)
         check_at_least(1, n_components=self.n_components, epochs=self.epochs, batch_size=self.batch_size)
         device = pick_device(self.device)
-        with seeded(self.random_state):
+        with seeded(self.random_state), enough_memory(self):
             self.network_ = self._build_network().to(device)
             optimizer = make_optimizer(self.optimizer, self.network_.parameters(), self.lr)
             X, self.history_ = torch.as_tensor(X, device=device), []
@@ -150,16 +150,17 @@ class Autoencoder(SafeModel, TransformerMixin, BaseEstimator):
 # %% ../nbs/04_autoencoder.ipynb #b77aae48
 def _transform(self, X):
     "Embedding (n, n_components) of X (n, d), float32."
+    check_is_fitted(self)
     return self._apply(self.network_.encoder, check_vectors(self, X))
 
 
 def _inverse_transform(self, Z):
     "Reconstruction (n, d) of embeddings Z (n, n_components)."
+    check_is_fitted(self)
     return self._apply(self.network_.decoder, np.asarray(Z, dtype=np.float32))
 
 
 def _apply(self, half, X):
-    check_is_fitted(self)
     device = next(half.parameters()).device
     return apply_in_batches(half, torch.as_tensor(X, device=device)).cpu().numpy()
 

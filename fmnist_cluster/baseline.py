@@ -8,7 +8,6 @@ __all__ = ['REDUCERS', 'CLUSTERERS', 'check_n_clusters', 'check_at_least', 'chec
            'parse_row', 'remembered', 'fit_space', 'fit_row', 'score_row']
 
 # %% ../nbs/03_baseline.ipynb #13ee85a2
-import re
 import time
 import zlib
 from itertools import product
@@ -24,7 +23,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, Nearest
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .core import InputError, SafeModel, code_version, fingerprint, load_artefact, measured
+from .core import InputError, SafeModel, code_version, enough_memory, fingerprint, load_artefact, measured
 from .metrics import external_scores, match_clusters
 
 # %% ../nbs/03_baseline.ipynb #520d02da
@@ -106,7 +105,7 @@ def _umap(n_components, random_state, **settings):
     return UMAP(min_dist=0.0, n_components=n_components, random_state=random_state, n_jobs=1, **settings)
 
 
-REDUCERS = {                # name -> what makes a transformer, of (n_components, random_state)
+REDUCERS: dict = {          # name -> what makes a transformer, of (n_components, random_state)
     "pca": lambda n_components, seed: PCA(n_components, random_state=seed),
     "nmf": lambda n_components, seed: NMF(n_components, init="nndsvda", tol=1e-3, max_iter=400, random_state=seed),
     "umap": _umap,
@@ -298,9 +297,10 @@ def parse_row(row: str, shape: tuple[int, int]) -> tuple[str, str, int]:
         If a name is not known, data of this shape (n, d) have no so many dimensions, or exact Ward would take hours.
     """
     clusterer, _, space = str(row).partition("@")
-    reducer, dimensions = re.fullmatch(r"(\D*)(\d*).*", space).groups()
+    reducer = space.rstrip("0123456789")
+    dimensions = space[len(reducer):]
     if clusterer not in CLUSTERERS: raise InputError(f"{row!r} has the clusterer {clusterer!r}; expected one of {', '.join(CLUSTERERS)}.")
-    if space and (reducer not in REDUCERS or space != f"{reducer}{dimensions}" or not dimensions):
+    if space and (reducer not in REDUCERS or not dimensions):
         raise InputError(f"{row!r} has the space {space!r}; expected nothing (pixels) or one of {', '.join(REDUCERS)} and a number, e.g. umap10.")
     n_components = int(dimensions) if space else shape[1]
     if not 0 < n_components <= min(shape) and space:
@@ -316,13 +316,23 @@ def remembered(stage, name, settings, make):
     `settings` is whatever decides the result, data included.
     """
     folder, key = stage.folder / name, joblib.hash([settings, code_version("04_autoencoder")])      # a reducer may come from as far as there
-    known = load_artefact(folder / "made.json") if (folder / "made.json").exists() else {}
-    if known.pop("key", None) != key or stage.force:
-        (folder / "made.json").unlink(missing_ok=True)
-        arrays, known = make()
-        for file, array in arrays.items(): stage.save(f"{name}/{file}.npy", array)
-        stage.save(f"{name}/made.json", {**known, "key": key})
-    return {file.stem: load_artefact(file) for file in sorted(folder.glob("*.npy"))}, known
+    if not stage.force and (made := _made_before(folder, key)): return made
+    arrays, facts = make()
+    arrays = {file: np.ascontiguousarray(array) for file, array in arrays.items()}         # in the order in which they will be read again
+    for file, array in arrays.items(): stage.save(f"{name}/{file}.npy", array)
+    stage.save(f"{name}/made.json", {**facts, "key": key, "arrays": {file: joblib.hash(array) for file, array in arrays.items()}})
+    return arrays, facts
+
+
+def _made_before(folder, key):
+    "Arrays and facts in `folder`, if they were made under this key and the arrays are those that were made then."
+    try:
+        facts = load_artefact(folder / "made.json")
+        if facts.pop("key", None) != key: return None
+        hashes = facts.pop("arrays")
+        arrays = {file: load_artefact(folder / f"{file}.npy") for file in hashes}
+    except InputError: return None                          # not there or damaged: made anew
+    return (arrays, facts) if hashes == {file: joblib.hash(array) for file, array in arrays.items()} else None
 
 
 def fit_space(stage, reducer, n_components, X_train, X_test):
@@ -336,7 +346,7 @@ def fit_space(stage, reducer, n_components, X_train, X_test):
     if reducer == "none": return {"train": X_train, "test": X_test}, {"fit_seconds": 0.0, "peak_memory_mb": 0.0}
     transformer = REDUCERS[reducer](n_components, stage.seed)
     def make():
-        with measured() as cost: train = transformer.fit_transform(X_train)
+        with measured() as cost, enough_memory(transformer): train = transformer.fit_transform(X_train)
         return {"train": np.float32(train), "test": np.float32(transformer.transform(X_test))}, cost
     return remembered(stage, f"spaces/{reducer}{n_components}", [fingerprint(transformer, X_train), X_test], make)
 
@@ -355,7 +365,7 @@ def fit_row(stage, row, X_train, X_test, n_clusters: int = 10):
     space, cost = fit_space(stage, reducer, n_components, X_train, X_test)
     model = CLUSTERERS[clusterer](space["train"], n_clusters, stage.seed)
     def make():
-        with measured() as clustering: labels = model.fit_predict(space["train"])
+        with measured() as clustering, enough_memory(model): labels = model.fit_predict(space["train"])
         start = time.perf_counter()
         arrays = {"labels_train": np.int64(labels), "labels_test": np.int64(model.predict(space["test"]))}
         seconds = (time.perf_counter() - start) / len(X_test) * 1000

@@ -74,7 +74,9 @@ def find_file(dataset: str, filename: str) -> Path:
     places = [folder / source.__name__ / "raw" / filename for folder in data_folders()]
     for path in places:
         if not path.exists(): continue
-        if check_integrity(path, md5): return path
+        try:
+            if check_integrity(path, md5): return path
+        except OSError as error: raise InputError(f"{path} cannot be read ({error.strerror}); give yourself the right to read it.") from None
         raise InputError(f"{path} is damaged: its MD5 is not {md5}, which torchvision knows for {filename}; delete it and fetch it again.")
     if _download(source, filename, md5, places[-1].parent): return places[-1]
     tried = ", ".join(str(path.parent) for path in places)

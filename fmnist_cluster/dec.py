@@ -16,7 +16,7 @@ from tqdm import tqdm
 from .ae_kmeans import AEKMeans
 from .autoencoder import apply_in_batches, autocast, batches, check_not_diverged, make_optimizer, reconstruction_loss
 from .baseline import check_at_least, check_n_clusters, check_vectors, kmeans
-from .core import InputError, pick_device, seeded
+from .core import InputError, enough_memory, pick_device, seeded
 
 # %% ../nbs/06_dec_idec.ipynb #c01a516a
 def log_soft_assign(z: Tensor, mu: Tensor, alpha: float = 1.0) -> Tensor:
@@ -129,7 +129,7 @@ def _fit(self, X, y=None):
     check_at_least(1, update_interval=self.update_interval, batch_size=self.batch_size)
     check_at_least(1e-6, alpha=self.alpha)
     device = pick_device(self.device)
-    with seeded(self.random_state) as seed:
+    with seeded(self.random_state) as seed, enough_memory(self):
         self.network_ = self._pretrained(X, seed)
         centres = self._initial_centres(X, seed)
         self._refine(torch.as_tensor(X, device=device), torch.as_tensor(centres, device=device).requires_grad_())
@@ -148,7 +148,9 @@ def _initial_centres(self, X, seed):
 def _refine(self, X, mu):
     "Move encoder and centres towards the target distribution until the labels rest."
     optimizer, self.history_, self.n_iter_ = self._optimizer(mu), [], 0
-    labels, todo, losses = None, [], []
+    labels: Tensor | None = None
+    todo: list[Tensor] = []
+    losses: list[Tensor] = []
     with tqdm(total=self.max_iter, desc=type(self).__name__, disable=not self.verbose, mininterval=5) as bar:
         while True:
             if self.n_iter_ % self.update_interval == 0 or self.n_iter_ == self.max_iter:

@@ -47,7 +47,7 @@ def find_methods(folder) -> list[dict]:
     InputError
         If no complete stage holds labels, or two chapters left the same method.
     """
-    found = {}
+    found: dict[tuple[int, str], dict] = {}
     for file in sorted(Path(folder).glob("seed=*/0[0-7]_*/metrics.json")):
         stage = load_artefact(file)
         for labels in sorted(file.parent.glob("*/labels_test.npy")):

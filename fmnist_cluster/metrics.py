@@ -73,7 +73,7 @@ def purity(labels_true, labels_pred) -> float:
     return float(counts.max(1).sum() / counts.sum())
 
 # %% ../nbs/02_metrics.ipynb #cd0ff838
-def external_scores(labels_true, labels_pred, mapping=None) -> dict[str, float]:
+def external_scores(labels_true, labels_pred, mapping=None) -> dict[str, float | None]:
     "ACC (fitted here, and by `mapping` if given), NMI, AMI, ARI and purity of one clustering."
     true, pred = _paired(labels_true, labels_pred)
     scores = {"acc": accuracy(true, pred), "acc_train_mapping": None if mapping is None else accuracy(true, pred, mapping)}

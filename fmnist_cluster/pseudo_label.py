@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from .autoencoder import apply_in_batches, autocast, batches, mlp
 from .baseline import check_at_least, check_n_clusters, kmeans
-from .core import InputError, SafeModel, pick_device, seeded
+from .core import InputError, SafeModel, enough_memory, pick_device, seeded
 from .data import to_vectors
 from .metrics import align_labels, label_change
 
@@ -83,6 +83,8 @@ def with_temperature(p: Tensor, temperature) -> Tensor:
 class ClusterNet(nn.Module):
     "An encoder, its features centred and divided by one number, and heads whose probabilities are averaged and made milder by `temperature`; `hidden` widths inside a head."
 
+    order: Tensor
+
     def __init__(self, n_clusters: int, n_heads: int = 1, hidden: tuple[int, ...] = (), encoder: str = "small"):
         super().__init__()
         if encoder not in ENCODERS: raise InputError(f"encoder is {encoder!r}; expected {' or '.join(ENCODERS)}.")
@@ -130,7 +132,7 @@ def most_confident(labels, confidence, share: float) -> np.ndarray:
 def _uniform(n, low, high, x): return torch.empty(n, 1, 1, 1, device=x.device).uniform_(low, high)
 
 
-def random_affine(x: Tensor, degrees=10.0, shear=0.1, zoom=(0.7, 1.1), aspect=0.1, shift=0.16) -> Tensor:
+def random_affine(x: Tensor, degrees=10.0, shear=0.1, zoom: tuple[float, float] = (0.7, 1.1), aspect=0.1, shift=0.16) -> Tensor:
     """Turn, shear, zoom, stretch, shift and mirror images x (n, 1, h, w), each by its own draw; black comes in from outside.
 
     `zoom` bounds the side of the part shown (0.7 enlarges), `aspect` the logarithm of its stretch, `shift` is in halves of a side, `shear` the tangent.
@@ -142,7 +144,7 @@ def random_affine(x: Tensor, degrees=10.0, shear=0.1, zoom=(0.7, 1.1), aspect=0.
     across, down = _uniform(n, -shift, shift, x), _uniform(n, -shift, shift, x)
     rows = [mirror * wide * angle.cos(), wide * (slant - angle.sin()), across, mirror * high * angle.sin(), high * angle.cos(), down]
     theta = torch.cat(rows, 1).view(n, 2, 3)
-    return F.grid_sample(x, F.affine_grid(theta, x.shape, align_corners=False), padding_mode="zeros", align_corners=False)
+    return F.grid_sample(x, F.affine_grid(theta, list(x.shape), align_corners=False), padding_mode="zeros", align_corners=False)
 
 
 def random_light(x: Tensor, contrast=0.5, gamma=0.5) -> Tensor:
@@ -245,7 +247,7 @@ def _fit(self, X, y=None):
     images = image_tensor(X, device)
     if len(images) < 2: raise InputError(f"X holds {len(images)} image; expected at least 2, for batch normalisation compares images.")
     check_n_clusters(np.asarray(X), self.n_clusters)
-    with seeded(self.random_state) as seed:
+    with seeded(self.random_state) as seed, enough_memory(self):
         self.network_ = self._build_network().to(device)
         self._train(images, seed)
     self.network_.eval()
@@ -254,18 +256,19 @@ def _fit(self, X, y=None):
 
 
 def _in_float32(self, half, X):
-    check_is_fitted(self)
     self.network_.eval()
     return apply_in_batches(half, image_tensor(X, next(self.network_.parameters()).device), 250).cpu().numpy()
 
 
 def _transform(self, X):
     "Features (n, 256) of images X (n, 28, 28) uint8."
+    check_is_fitted(self)
     return self._in_float32(self.network_.encoder, X)
 
 
 def _predict_proba(self, X):
     "Probability (n, n_clusters) of each cluster for images X (n, 28, 28) uint8."
+    check_is_fitted(self)
     return self._in_float32(self.network_, X)
 
 
@@ -338,7 +341,8 @@ def _train(self, images, seed):
     "The plain recipe: cluster, rename, train, repeat."
     self._check_recipe()
     if self.start == "autoencoder": self._train_autoencoder(images)
-    optimizer, self.history_, found = torch.optim.Adam(self.network_.parameters(), lr=self.lr), [], []
+    optimizer, self.history_ = torch.optim.Adam(self.network_.parameters(), lr=self.lr), []
+    found: list[np.ndarray] = []
     for number in range(self.rounds + 1):
         self._measure_statistics(images)
         labels, confidence = self._pseudo_labels(images, (seed + number) % 2**32)
@@ -507,11 +511,12 @@ def _train_features(self, images, batch_size=512, lr=2e-3):
     projection = nn.Sequential(nn.Linear(width, 512, bias=False), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, 128)).to(images.device)
     optimizer = torch.optim.AdamW([*self.network_.encoder.parameters(), *projection.parameters()], lr=lr, weight_decay=1e-4)
     schedule = _one_cycle(optimizer, lr, passes * -(-len(images) // batch_size))
-    losses = [[] for _ in range(passes)]
+    losses: list[list[Tensor]] = [[] for _ in range(passes)]
     for epoch, batch in _epochs(passes, len(images), batch_size, images.device, self.verbose, "contrastive"):
         views = torch.cat([augment(images[batch]), augment(images[batch])]).contiguous(memory_format=torch.channels_last)
         with autocast(views.device, self.precision): z = projection(self.network_.encoder(views))
-        loss = contrastive_loss(*z.float().chunk(2), self.tau)
+        first, second = z.float().chunk(2)
+        loss = contrastive_loss(first, second, self.tau)
         _descend(optimizer, loss)
         schedule.step()
         losses[epoch].append(loss.detach())
@@ -535,7 +540,7 @@ def _train_head(self, head, views, neighbours, batch_size=1000, lr=2e-3):
     steps = passes * -(-views.shape[1] // batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, 3 * (1 - step / steps)))
     for _ in range(passes):
-        total, before = 0.0, labels
+        total, before = torch.zeros((), device=views.device), labels
         for batch in batches(views.shape[1], batch_size, views.device):
             one, other = torch.randint(len(views), (2,))
             partner = neighbours[batch, torch.randint(neighbours.shape[1], batch.shape, device=batch.device)]

@@ -8,6 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
+for name, value in {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}.items():
+    os.environ.setdefault(name, value)          # small fits: threads that wait for each other cost more than they bring, above all on busy cores
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "workflow"), str(ROOT / "tools")]
 

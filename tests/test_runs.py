@@ -12,7 +12,7 @@ import pytest
 import run_book
 import stage as one_stage
 from conftest import call, copy_project
-from fmnist_cluster.core import InputError
+from fmnist_cluster.core import InputError, Stage, completed, load_artefact
 from small_book import environment, notebook, small_project     # noqa: F401, a fixture
 
 @pytest.fixture(scope="session")
@@ -117,6 +117,46 @@ def test_a_shared_stage_is_no_door_into_the_other_run(tmp_path):
     assert shell.index("rm -f {log.notebook:q} {log.text:q}") < shell.index(">{{log.text:q}}")
 
 
+def stage_of(run, **more):
+    return Stage("03_baseline", dataset="digits", seed=0, run=run, **more)
+
+
+def test_a_shared_stage_made_again_leaves_the_other_as_it_was(tmp_path, monkeypatch):
+    "Written to, finished twice and written to after that: the files of the stage that it was linked to, and their checksums, stay."
+    monkeypatch.setenv("FMNIST_CLUSTER_RUNS", str(tmp_path))
+    first, second = stage_of("a"), stage_of("b")
+    for name, value in {"kmeans/labels_test.npy": [1, 2], "grid/kmeans@pca2/labels_test.npy": [3]}.items(): first.save(name, np.array(value))
+    first.finish()
+    second.folder.mkdir(parents=True)
+    one_stage.share(first.folder, second.folder)
+    before = {file: file.read_bytes() for file in first.folder.rglob("*") if file.is_file()}
+    assert list(load_artefact(second.folder / "kmeans/labels_test.npy")) == [1, 2] and completed(second.folder) == completed(first.folder)
+    second.save("kmeans/labels_test.npy", np.array([9]))
+    for _ in range(2): second.finish(note="once more")
+    second.save("figures.csv", pd.DataFrame({"n": [1]}))
+    assert completed(second.folder) is None, "what is saved after the end opens the stage again"
+    second.finish()
+    assert {file: file.read_bytes() for file in first.folder.rglob("*") if file.is_file()} == before and completed(first.folder)
+    assert list(load_artefact(second.folder / "kmeans/labels_test.npy")) == [9] and list(load_artefact(second.folder / "grid/kmeans@pca2/labels_test.npy")) == [3]
+
+
+@pytest.mark.parametrize("written", ["a", "b"])
+def test_a_stage_that_is_being_written_is_neither_shared_nor_cleared(written, tmp_path, monkeypatch):
+    monkeypatch.setenv("FMNIST_CLUSTER_RUNS", str(tmp_path))
+    first, second = stage_of("a"), stage_of("b")
+    for stage in (first, second): stage.finish()
+    writer = stage_of(written)
+    writer.save("labels.npy", np.array([1]))
+    (writer.folder / ".labels-x1.npy").write_text("half")
+    asked = [["share", first.folder / "metrics.json", second.folder / "metrics.json"], ["run", 0, "a.ipynb", writer.folder / "notebook.ipynb"]]
+    for words in asked:
+        process = call("workflow/stage.py", *words)
+        assert process.returncode == 1 and process.stderr == f"{writer.folder} is being written by another process; wait for it, or give another run name.\n"
+    assert sorted(file.name for file in writer.folder.iterdir()) == [".labels-x1.npy", "labels.npy"]
+    writer.finish()
+    assert call("workflow/stage.py", *asked[0]).returncode == 0
+
+
 def test_status(small_runs, capsys):
     assert cli.main(["status"]) == 0
     shown = capsys.readouterr().out
@@ -198,7 +238,7 @@ HEAD = "run,dataset,preset,seeds,06_dec_idec.gamma\n"
     (HEAD + "a,digits,fast,42,\n", "PRESET is 'fast'; expected one of full, "),
     (HEAD + "a,digits,quick,42 -1,\n", "SEED is '-1'; expected a whole number"),
     (HEAD + "a,cifar,quick,42,\n", "DATASET is 'cifar'; expected one of"),
-    (HEAD + "../a,digits,quick,42,\n", "run is '../a'; expected letters"),
+    (HEAD + "../a,digits,quick,42,\n", "run is '../a'; expected at most 100 letters"),
 ])
 def test_a_table_that_cannot_be_used(text, told, monkeypatch, tmp_path):
     monkeypatch.setenv("FMNIST_CLUSTER_RUNS", str(tmp_path / "runs"))

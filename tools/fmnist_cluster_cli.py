@@ -178,7 +178,7 @@ def compare(a, b):
 
 def from_root(profile, table=None):
     "The module run_book, after a step into the checkout, so that paths read as they do for `make`; and the two paths as seen from there."
-    run_book, table = book(), Path(table).resolve() if table else None
+    run_book, table = book(), None if table is None else Path(table).resolve()
     if profile and Path(profile).is_dir(): profile = str(Path(profile).resolve())
     if os.environ.get("FMNIST_CLUSTER_RUNS"): os.environ["FMNIST_CLUSTER_RUNS"] = str(Path(os.environ["FMNIST_CLUSTER_RUNS"]).resolve())
     os.chdir(run_book.ROOT)

@@ -85,7 +85,7 @@ def cost(folder, chapter):
     "Wall seconds and peak memory of one stage. A fit that was loaded, not made, counts with what it took when it was made."
     facts, measured = completed(folder), pd.read_csv(folder / "benchmark.tsv", sep="\t").iloc[0]
     began = (folder / "metrics.json").stat().st_mtime - measured.s
-    kept = [*folder.glob("*/fit.json"), *folder.parent.parent.glob(f"seed=*/{chapter}/**/made.json")]         # a study may use seeds beside its own
+    kept = [*folder.glob("*/fit.json"), *folder.rglob("made.json")]
     loaded = [load_artefact(file) for file in kept if file.stat().st_mtime < began]
     peaks = [measured.max_rss, *(fit["peak_memory_mb"] for fit in loaded)]
     origin = facts["provenance"]

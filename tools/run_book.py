@@ -2,6 +2,7 @@
 import argparse
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -115,14 +116,32 @@ def base_of(run):
     return stage_folder(run.run, run.dataset, None, "book").parent
 
 
-def snakemake(target, config, profile, gpus, threads, log):
-    "Let Snakemake make what is missing; its exit code. Elsewhere than here a training job gets 4 cores if nothing is said."
+def snakemake(target, config, profile, gpus, threads, log, locks):
+    """Let Snakemake make what is missing; its exit code, or None if somebody stopped it (Ctrl-C, SIGTERM, a closed terminal).
+
+    Elsewhere than here a training job gets 4 cores if nothing is said. Snakemake runs in a process group of its own, so that a stop reaches it and its chapters
+    once, from here; and it keeps the runs' folders as long as it lives.
+    """
+    def stop(*_):
+        for number in before: signal.signal(number, signal.SIG_IGN)         # once is enough: a second one must not keep us from stopping the others
+        raise KeyboardInterrupt
     folder, here = PROFILES / profile, profile in HERE
     machine = ["--resources", f"gpu={gpus}"] if here and gpus else []
     settings = [*(f"{name}={value}" for name, value in config.items()), f"gpus={gpus}"]
     if threads or not here: settings.append(f"threads={threads or 4}")
     words = ["-s", "workflow/Snakefile", "--profile", str(folder if folder.is_dir() else profile), *OPTIONS, *machine, "--config", *settings]
-    with open(log, "w") as file: return subprocess.run([sys.executable, "-m", "snakemake", *target, *words], stderr=file, cwd=ROOT).returncode
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for number in before: signal.signal(number, stop)
+    with open(log, "w") as file:
+        process = subprocess.Popen([sys.executable, "-m", "snakemake", *target, *words], stderr=file, cwd=ROOT, process_group=0, pass_fds=[lock.fileno() for lock in locks])
+    try: return process.wait()
+    except KeyboardInterrupt:
+        os.killpg(process.pid, signal.SIGINT)
+        try: process.wait(30)
+        except subprocess.TimeoutExpired: os.killpg(process.pid, signal.SIGKILL)
+        return None
+    finally:
+        for number, handler in before.items(): signal.signal(number, handler)
 
 
 def make(runs, force=False, studies=None, profile=None, gpus=None, threads=None, notice="", table=None):
@@ -134,7 +153,7 @@ def make(runs, force=False, studies=None, profile=None, gpus=None, threads=None,
     for run in runs: check(run, chapters, profile in HERE)
     bases = {run: base_of(run) for run in runs}
     places = {run: [(runs_root() / stage, chapter) for chapter in chapters for stage in dict.fromkeys(run.stage(chapter, seed) for seed in run.seeds)] for run in runs}
-    locks = [hold(base) for base in bases.values()]                         # noqa: F841, held until we end
+    locks = [hold(base) for base in bases.values()]                         # held until we and Snakemake have ended
     for run in runs: clear_way(run, places[run], force)
     for folder, _ in sum(places.values(), []): folder.parent.mkdir(exist_ok=True)                # from now on `status` knows the seeds
     for run in runs:
@@ -145,7 +164,11 @@ def make(runs, force=False, studies=None, profile=None, gpus=None, threads=None,
     config, log = {"sweep": table}, table.with_suffix(".log")
     if studies is not None: config["studies"] = " ".join(studies or STUDIES)
     started = time.time()
-    code = snakemake([] if studies is None else ["studies"], config, profile, gpus, threads, log)
+    code = snakemake([] if studies is None else ["studies"], config, profile, gpus, threads, log, locks)
+    if code is None:
+        complete = [str(folder.relative_to(runs_root())) for folder, _ in sum(places.values(), []) if (folder / "metrics.json").exists()]
+        print(f"\nStopped after {time.time() - started:.0f} s. Complete in {runs_root()}: {', '.join(complete) or 'nothing yet'}. The same command goes on from there.", file=sys.stderr)
+        return 130
     done = [run for run in runs if not code or all((folder / "metrics.json").exists() for folder, _ in places[run])]
     if done: print(f"\n{', '.join({run.dataset: 0 for run in done})}, test images, after {time.time() - started:.0f} s:\n" if studies is None else f"\nDone after {time.time() - started:.0f} s:\n")
     for run in done: show(run, bases[run], [folder for folder, chapter in places[run] if chapter in STUDIES], len(runs) > 1)

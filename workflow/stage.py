@@ -10,12 +10,26 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def held(folder, how=fcntl.LOCK_EX):
+    "Keep a stage's folder as the stage itself does (chapter 00): for this process alone, or, to read, together with other readers."
+    handle = os.open(folder, os.O_RDONLY)
+    try: fcntl.flock(handle, how | fcntl.LOCK_NB)
+    except BlockingIOError: sys.exit(f"{folder} is being written by another process; wait for it, or give another run name.")
+    except OSError: pass                                        # a file system that knows no locks
+    try: yield
+    finally: os.close(handle)
 
 
 def share(source, target):
     "Link the files of the complete stage `source` into `target` (copy them where links cannot be made), metrics.json last."
-    shutil.rmtree(target, ignore_errors=True)
+    (target / "metrics.json").unlink(missing_ok=True)
+    for old in target.iterdir():                                # the folder itself stays: its lock lies on it
+        shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
     files = [file for file in source.rglob("*") if file.is_file() and not file.name.startswith(".") and file.name != "benchmark.tsv"]
     for file in sorted(files, key=lambda file: file == source / "metrics.json"):
         copy = target / file.relative_to(source)
@@ -53,9 +67,11 @@ def hold_gpu(gpus):
 
 if __name__ == "__main__":
     what, *words = sys.argv[1:]
-    if what == "share": share(*(Path(word).parent for word in words))
+    if what == "share":
+        source, target = (Path(word).parent for word in words)
+        with held(source, fcntl.LOCK_SH), held(target): share(source, target)
     else:
-        clear_litter(Path(words[2]).parent)
+        with held(Path(words[2]).parent): clear_litter(Path(words[2]).parent)
         if int(words[0]) and (gpus := visible_gpus()): os.environ["CUDA_VISIBLE_DEVICES"], lock = hold_gpu(gpus)
         from papermill.cli import papermill
         papermill(words[1:], prog_name="papermill")
