@@ -10,9 +10,10 @@ import os
 import re
 import resource
 import sys
-import types
 from difflib import unified_diff
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from textwrap import dedent
 
 import fmnist_cluster
@@ -35,7 +36,7 @@ TARGETS = {
 }
 
 
-def passes(notebook, module, code, mutant):
+def passes(notebook, module, file, mutant):
     "Whether the notebook's cells find nothing wrong with this mutant of the module, in a child process."
     child = os.fork()
     if child: return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -43,26 +44,27 @@ def passes(notebook, module, code, mutant):
     resource.setrlimit(resource.RLIMIT_CPU, (120, 120))
     try:
         set_mutant_under_test(mutant)
-        mutated = sys.modules[f"fmnist_cluster.{module}"] = types.ModuleType(f"fmnist_cluster.{module}")
-        mutated.__package__, mutated.__file__ = "fmnist_cluster", f"{module}.py"
-        exec(code, vars(mutated))
+        spec = spec_from_file_location(f"fmnist_cluster.{module}", file)
+        mutated = sys.modules[spec.name] = module_from_spec(spec)
+        spec.loader.exec_module(mutated)
         setattr(fmnist_cluster, module, mutated)
         os._exit(0 if run_exported(notebook, set(get_config().tst_flags.split())) else 1)
     except BaseException: os._exit(1)
 
 
-def try_all(module):
+def try_all(module, folder):
     "Try every mutant of a module's scores or losses; (how many there are, the diffs of those that no cell noticed)."
     text = (ROOT / f"fmnist_cluster/{module}.py").read_text()
     notebook = ROOT / "nbs" / re.search(r"File to edit: \S*/(\w+\.ipynb)", text)[1]
     for name in re.findall(r"(?m)^from \.(\w+) import", text): importlib.import_module(f"fmnist_cluster.{name}")
     mutated = mutate_file_contents(f"{module}.py", text)
-    code, lines = compile(mutated.code, f"{module}.py", "exec"), mutated.code.splitlines()
-    assert passes(notebook, module, code, "none"), f"{notebook.name} fails as it is"
-    assert not passes(notebook, module, code, "fail"), "mutants do not reach the cells"          # mutmut's own: every function raises
+    file, lines = Path(folder) / f"{module}.py", mutated.code.splitlines()
+    file.write_text(mutated.code)
+    assert passes(notebook, module, file, "none"), f"{notebook.name} fails as it is"
+    assert not passes(notebook, module, file, "fail"), "mutants do not reach the cells"          # mutmut's own: every function raises
     names = [name for name in mutated.mutant_names
              if re.fullmatch(rf"({TARGETS[module]})__mutmut_\d+", name) and doing(mutated, lines, name) != doing(mutated, lines, original(name))]
-    return len(names), [difference(mutated, lines, name) for name in names if passes(notebook, module, code, f"fmnist_cluster.{module}.{name}")]
+    return len(names), [difference(mutated, lines, name) for name in names if passes(notebook, module, file, f"fmnist_cluster.{module}.{name}")]
 
 
 def original(name): return f"{name.rpartition('__mutmut_')[0]}__mutmut_orig"
@@ -89,8 +91,9 @@ def difference(mutated, lines, name):
 
 if __name__ == "__main__":
     made = left = 0
-    for module in sys.argv[1:] or TARGETS:
-        count, survivors = try_all(module)
-        print(*survivors, f"{module}: {count - len(survivors)} of {count} mutants killed", sep="\n", flush=True)
-        made, left = made + count, left + len(survivors)
+    with TemporaryDirectory() as folder:
+        for module in sys.argv[1:] or TARGETS:
+            count, survivors = try_all(module, folder)
+            print(*survivors, f"{module}: {count - len(survivors)} of {count} mutants killed", sep="\n", flush=True)
+            made, left = made + count, left + len(survivors)
     print(json.dumps({"mutants": made, "killed": made - left, "share": round(1 - left / made, 3)}))
