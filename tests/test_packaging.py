@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from PIL import Image
 
 MODULES = sorted(file.stem for file in (ROOT / "fmnist_cluster").glob("[a-z]*.py"))
 
@@ -48,18 +49,35 @@ def test_links_of_the_description_lead_somewhere(built):
     assert [match[0] for picture, match in files if match and (not (ROOT / match[2]).exists() or (match[1] == "raw") != bool(picture))] == []
 
 
-def test_wheel_works_outside_the_checkout(built, tmp_path):
-    "Installed alone; the dependencies are those of this environment, seen through a .pth file without its own editable install."
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
-    python, site = tmp_path / "venv/bin/python", next((tmp_path / "venv").glob("lib/python*/site-packages"))
-    subprocess.run([sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", "--quiet", next(built.glob("*.whl"))], check=True)
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+@pytest.fixture(scope="module")
+def installed(built, tmp_path_factory):
+    "Its folder: the wheel installed alone; the dependencies are those of this environment, seen through a .pth file without its own editable install."
+    folder = tmp_path_factory.mktemp("installed") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "--python", folder / "bin/python", "install", "--no-deps", "--no-index", "--quiet", next(built.glob("*.whl"))], check=True)
+    (next(folder.glob("lib/python*/site-packages")) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return folder
+
+
+def test_wheel_works_outside_the_checkout(installed, tmp_path):
     program = ("import importlib, sys, numpy as np, fmnist_cluster\n"
                f"for name in {MODULES!r}: importlib.import_module(f'fmnist_cluster.{{name}}')\n"
                "from fmnist_cluster.data import load_images; assert load_images('digits').shape == (1437, 28, 28)\n"
                "print(fmnist_cluster.__file__)")
-    shown = subprocess.run([python, "-I", "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    shown = subprocess.run([installed / "bin/python", "-I", "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
-    assert Path(shown.stdout.strip()).is_relative_to(site)
-    refused = subprocess.run([tmp_path / "venv/bin/fmnist-cluster", "sweep", "table.csv"], cwd=tmp_path, capture_output=True, text=True)
+    assert Path(shown.stdout.strip()).is_relative_to(installed)
+    refused = subprocess.run([installed / "bin/fmnist-cluster", "sweep", "table.csv"], cwd=tmp_path, capture_output=True, text=True)
     assert refused.returncode == 1 and refused.stderr.strip().endswith("lies in no checkout of fmnist_cluster; go into one: the notebooks and the workflow are there.")
+
+
+def test_predict_works_straight_after_installation(installed, tmp_path):
+    "With the model that the wheel holds: a pair of trousers on white, and a file that is none."
+    picture = Image.new("RGB", (200, 300), "white")
+    for corner in ((60, 30), (110, 30)): picture.paste((40, 40, 90), (*corner, corner[0] + 40, 280))
+    picture.paste((40, 40, 90), (60, 30, 150, 80))
+    picture.save(tmp_path / "photo.png")
+    (tmp_path / "notes.txt").write_text("no picture")
+    shown = subprocess.run([installed / "bin/fmnist-cluster", "predict", "photo.png", "notes.txt"], cwd=tmp_path, capture_output=True, text=True)
+    assert shown.returncode == 1 and shown.stderr == "notes.txt: is not a picture that can be read\n"
+    assert re.fullmatch(r"photo\.png: Trouser [01]\.\d\d \(.+ 0\.\d\d, .+ 0\.\d\d\)\n", shown.stdout), shown.stdout

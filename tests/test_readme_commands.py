@@ -7,6 +7,7 @@ import sys
 import pandas as pd
 import pytest
 from conftest import ROOT
+from PIL import Image
 
 pytestmark = pytest.mark.long
 
@@ -32,14 +33,19 @@ def program(file, lines):
 
 @pytest.fixture
 def reader(tmp_path):
-    """The environment of somebody who has this project's .venv; no network is needed.
+    """The environment of somebody who has this project's .venv and a few photographs; no network is needed.
 
     The address leads to this checkout, digits are the data, a fresh clone finds .venv made (and make takes it for up to date), and a
     report is opened by looking whether it is there.
     """
     if not os.path.exists(f"{sys.prefix}/.installed"): pytest.skip("not in the .venv that `make` made: `make run` would install into it")
     template, tools, clone = tmp_path / "template", tmp_path / "bin", tmp_path / "fmnist_cluster"
-    program(template / "hooks" / "post-checkout", f"ln -s '{sys.prefix}' .venv\ntouch -d @0 requirements.lock settings.ini setup.py pyproject.toml\n")
+    wardrobe = tmp_path / "pictures" / "wardrobe"
+    wardrobe.mkdir(parents=True)
+    picture = Image.new("RGB", (160, 120), "white")
+    picture.paste((60, 20, 10), (50, 20, 100, 100))
+    for file in (wardrobe.parent / "photo.jpg", wardrobe / "one.png", wardrobe / "two.gif"): picture.save(file)
+    program(template / "hooks" / "post-checkout", f"cp -r '{wardrobe.parent}/.' .\nln -s '{sys.prefix}' .venv\ntouch -d @0 requirements.lock settings.ini setup.py pyproject.toml\n")
     program(tools / "xdg-open", 'test -s "$1"\n')
     git = {"GIT_TEMPLATE_DIR": str(template), "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.file://{ROOT}.insteadOf", "GIT_CONFIG_VALUE_0": ADDRESS}
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("FMNIST_CLUSTER_", "MAKE", "MFLAGS"))}
@@ -56,6 +62,7 @@ def test_the_commands(reader, tmp_path):
         table = pd.read_csv(runs / name / "digits" / "08_evaluation" / "comparison.csv").set_index("method")
         assert {"kmeans", "idec"} <= set(table.index) and table["ACC (map from test)"].between(0, 1).all()
         assert (runs / name / "digits" / f"seed={seed}" / "06_dec_idec" / "metrics.json").exists()
+    assert len(pd.read_csv(runs.parent / "wardrobe.csv")) == 3
     assert (runs / "gamma02.ipynb").exists() and (runs / "gamma02" / "digits" / "seed=42" / "06_dec_idec" / "metrics.json").exists()
 
 

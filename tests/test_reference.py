@@ -116,3 +116,30 @@ def test_the_classical_grid_is_whole_and_the_best_rows_have_three_seeds():
     seeds = grid.groupby("row").seed.nunique()
     assert (seeds[first.nlargest(10, "ari").row] >= 3).all()
     assert (first[first.noise_fraction > 0].clusterer.str.contains("hdbscan|dbscan|optics")).all()
+
+
+def committed(name):
+    return pd.read_csv(reference.REFERENCE / f"applications_{name}.csv")
+
+
+def shown_numbers(save):
+    "Numbers of the table that the cell of chapter 09 shows which keeps an artefact under this name."
+    cells = nbformat.read(ROOT / "nbs/09_applications.ipynb", as_version=4).cells
+    output, = next(cell for cell in cells if f'stage.save("{save}"' in cell.source).outputs
+    return [float(number.replace(",", "")) for number in re.findall(r"<td>(-?[\d.,]+)</td>", output.data["text/html"])]
+
+
+@pytest.mark.parametrize("name, table", [("few_labels", lambda few: few.pivot_table(index="labels", columns="way", values="acc", sort=False)),
+                                         ("domains", lambda rows: rows.pivot_table(index="distortion", columns="way", values="acc", sort=False)),
+                                         ("anomalies", lambda rows: rows.set_index("hidden")),
+                                         ("cost", lambda rows: rows.set_index("share of right labels"))])
+def test_chapter_09_shows_the_committed_table(name, table):
+    assert shown_numbers(f"{name}.csv") == pytest.approx(list(table(committed(name)).to_numpy().ravel()), abs=6e-4)
+
+
+def test_chapter_09_has_enough_draws_seeds_and_classifiers():
+    few, classifiers = committed("few_labels"), committed("classifiers")
+    assert few.groupby("labels").seed.nunique().min() >= 5 and sorted(few.labels.unique()) == [10, 30, 100, 300, 1000]
+    assert committed("domains").groupby("distortion").seed.nunique().min() >= 3 and committed("text").groupby("method").seed.nunique().min() >= 5
+    assert committed("left_out")["class"].nunique() == 10 and classifiers.seed.nunique() >= 3
+    assert classifiers[classifiers.figure == "accuracy, named by all labels"].value.between(.7, .8).all()

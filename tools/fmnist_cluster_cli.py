@@ -1,6 +1,6 @@
-"""Run the book or a sweep of it, see how far it is, bring many runs into one table, compare two.
+"""Run the book or a sweep of it, see how far it is, bring many runs into one table, compare two, predict pictures.
 
-`run`, `sweep` and `status` need the project's checkout, where notebooks and workflow are; `collect` and `compare` only the folder of the runs.
+`predict` stands in fmnist_cluster_predict.py. `run`, `sweep` and `status` need the project's checkout, where notebooks and workflow are; `collect` and `compare` only the folder of the runs.
 """
 import argparse
 import fcntl
@@ -15,6 +15,7 @@ import nbformat
 import pandas as pd
 from scipy import stats
 
+import fmnist_cluster_predict
 from fmnist_cluster.core import InputError, atomic, completed, load_artefact, project_root, runs_root
 
 HERE = Path(__file__).resolve().parent.parent                   # the checkout, if this file lies in one
@@ -211,13 +212,16 @@ def parse(words):
         if function in (status, collect): command.add_argument("names", nargs="*", metavar="RUN", help="these runs only")
         if function is collect: command.add_argument("--out", help="where to, without ending (default: collected, in the folder of the runs)")
         if function is compare: [command.add_argument(name, metavar=name.upper(), help="name of a run") for name in ("a", "b")]
+    commands.add_parser("predict", help=fmnist_cluster_predict.TEXT)               # `main` does not come here for it
     return parser.parse_args(words)
 
 
 def main(words=None):
     "Do what the command line says; the exit code."
+    words = sys.argv[1:] if words is None else words
+    if words[:1] == ["predict"]: return fmnist_cluster_predict.main(words)
     try:
-        given = vars(parse(sys.argv[1:] if words is None else words))
+        given = vars(parse(words))
         return given.pop("function")(**given)
     except InputError as error: return str(error)
 

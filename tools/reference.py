@@ -29,6 +29,7 @@ from fmnist_cluster.pseudo_label import ContrastiveClassifier
 
 REFERENCE = ROOT / "results" / "reference"
 STUDY_TABLES = {                                # what is kept of a study: its artefact and the name in results/reference/
+    "09_applications": {f"{name}.csv": f"applications_{name}.csv" for name in ("naming", "few_labels", "transfer", "domains", "anomalies", "left_out", "cost", "text", "classifiers")},
     "11_classical_grid": {"grid.csv": "classical_grid.csv"},
     "12_ingredients": {f"{name}.csv": f"pseudo_label_{name}.csv" for name in ("full", "remedies", "unbalanced")},
 }
@@ -115,6 +116,7 @@ def ship(base, seeds):
     model.network_.order = model.network_.order[:, torch.from_numpy(np.argsort(class_of))]
     del model.labels_                           # of 60,000 train images: no part of a classifier
     folder = model.save(ROOT / "fmnist_cluster" / "reference_model")
+    save_artefact(folder / "names.json", class_names("fashion_mnist"))
     facts = load_artefact(folders[chosen] / "fit.json")
     (folder / "README.md").write_text(card(model, seeds, facts, (folder / "model.safetensors").stat().st_size))
 
