@@ -11,6 +11,7 @@ import importlib.resources
 import json
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,9 @@ class NumpyClassifier:
         Where `ContrastiveClassifier.save` or `PseudoLabelClassifier.save` wrote.
     """
 
+    predict_proba: Callable[..., np.ndarray]                # these two follow in a later cell
+    predict: Callable[..., np.ndarray]
+
     def __init__(self, folder):
         tensors = load_file(Path(folder) / "model.safetensors")
         self._layers = [(*_folded(tensors, number), stride) for number, stride in ((0, 2), (3, 1), (6, 2), (9, 2))]
@@ -199,7 +203,7 @@ def load_classifier(folder=None):
     ValueError
         If no such model can be read there.
     """
-    folder = Path(folder or importlib.resources.files("fmnist_cluster") / "reference_model")
+    folder = Path(folder or str(importlib.resources.files("fmnist_cluster") / "reference_model"))
     if not (folder / "config.json").is_file(): raise ValueError(f"{folder} holds no model; expected the folder of a saved classifier, such as runs/<run>/<dataset>/seed=<n>/07_pseudo_label/pseudo_label_full.")
     try:
         config = json.loads((folder / "config.json").read_text())
