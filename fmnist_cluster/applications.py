@@ -134,7 +134,7 @@ class NumpyClassifier:
         Where `ContrastiveClassifier.save` or `PseudoLabelClassifier.save` wrote.
     """
 
-    predict_proba: Callable[..., np.ndarray]                # these two follow in the cells below
+    predict_proba: Callable[..., np.ndarray]                # these two follow in a later cell
     predict: Callable[..., np.ndarray]
 
     def __init__(self, folder):
