@@ -49,7 +49,7 @@ def read_picture(path, max_pixels: int = 50_000_000):
     ----------
     path : path-like
         A file in any format that Pillow reads.
-    max_pixels : int, default 50_000_000
+    max_pixels : int, default=50_000_000
         Larger pictures are refused before they are unpacked.
 
     Returns
@@ -84,7 +84,7 @@ def prepare(image, margin: int = 0) -> np.ndarray:
     ----------
     image : PIL.Image.Image
         Mode "L". One of 28 x 28 pixels is taken as it is, and only inverted if its border is light.
-    margin : int, default 0
+    margin : int, default=0
         Black pixels around the garment; the data set leaves none along the longer side.
 
     Returns
@@ -300,6 +300,5 @@ def nearest_distance(features, centres) -> np.ndarray:
     ndarray of shape (n,)
         Euclidean distances, in the units of the features.
     """
-    features, centres = np.asarray(features, dtype=np.float64), np.asarray(centres, dtype=np.float64)
-    squared = (features**2).sum(1)[:, None] - 2 * features @ centres.T + (centres**2).sum(1)
-    return np.sqrt(squared.min(1).clip(0))
+    from scipy.spatial.distance import cdist                    # here, for `predict` does without
+    return cdist(features, centres).min(1)
