@@ -7,6 +7,8 @@ Both sides are run in turn, several times; the fastest time of each counts, beca
 ours, the peer's name, the peer, and how to see that both did the same.
 """
 import argparse
+import importlib.util
+import math
 import re
 import sys
 import time
@@ -30,7 +32,7 @@ from fmnist_cluster.autoencoder import Autoencoder, AutoencoderNet
 from fmnist_cluster.baseline import kmeans
 from fmnist_cluster.core import save_artefact
 from fmnist_cluster.data import load_images, load_labels, to_vectors
-from fmnist_cluster.dec import DEC
+from fmnist_cluster.dec import DEC, IDEC
 from fmnist_cluster.metrics import external_scores
 
 STEPS = 20
@@ -84,33 +86,91 @@ def autoencoder_epoch(dataset):
     return ours, "plain PyTorch, DataLoader and Adam", peer, lambda ours, theirs: np.isclose(ours, theirs, rtol=.2)
 
 
+def student_t(z, mu):
+    "The soft assignment as it stands in the paper."
+    q = 1 / (1 + ((z[:, None] - mu) ** 2).sum(2))
+    return q / q.sum(1, keepdim=True)
+
+
 def dec_steps(dataset):
     "Chapter 06: 20 steps of DEC and the two looks at all of 5,000 images."
     X, ae = start(dataset)
     centres = kmeans(ae.transform(X), 10, 1, 0).cluster_centers_
 
-    def assign(z, mu):
-        q = 1 / (1 + ((z[:, None] - mu) ** 2).sum(2))
-        return q / q.sum(1, keepdim=True)
-
     def peer():
         torch.manual_seed(0)
         encoder, x, mu = deepcopy(ae.network_.encoder), torch.from_numpy(X), torch.tensor(centres, requires_grad=True)
         optimizer = torch.optim.SGD([*encoder.parameters(), mu], lr=.01, momentum=.9)
-        with torch.no_grad(): q = assign(encoder(x), mu)
+        with torch.no_grad(): q = student_t(encoder(x), mu)
         p = (q ** 2 / q.sum(0)) / (q ** 2 / q.sum(0)).sum(1, keepdim=True)
         for _, (batch, target) in zip(range(STEPS), DataLoader(TensorDataset(x, p), batch_size=256, shuffle=True)):
-            loss = F.kl_div(assign(encoder(batch), mu).log(), target, reduction="batchmean")
+            loss = F.kl_div(student_t(encoder(batch), mu).log(), target, reduction="batchmean")
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        with torch.no_grad(): return assign(encoder(x), mu).argmax(1).numpy()
+        with torch.no_grad(): return student_t(encoder(x), mu).argmax(1).numpy()
 
     def ours(): return DEC(10, ae, centres, max_iter=STEPS, update_interval=STEPS, device="cpu", random_state=0).fit(X).labels_
     return ours, "plain PyTorch and DataLoader", peer, lambda ours, theirs: adjusted_rand_score(ours, theirs) > .8
 
 
-BENCHMARKS = (metrics_external_scores, baseline_kmeans, autoencoder_epoch, dec_steps)
+def idec_of_ours(X, precision):
+    "Reconstruction error after two passes of pretraining, k-means and two passes of IDEC."
+    steps = math.ceil(len(X) / 256)
+    ae = Autoencoder(epochs=2, precision=precision, device="cpu", random_state=0)
+    model = IDEC(10, ae, n_init=1, max_iter=2 * steps, update_interval=steps, tol=0., precision=precision, device="cpu", random_state=0).fit(X)
+    with torch.no_grad(): return float(F.mse_loss(model.network_(torch.from_numpy(X))[1], torch.from_numpy(X)))
+
+
+def idec_of_clustpy(X):
+    "The same by ClustPy, as a reader would call it, with the same widths, batches, passes and step sizes."
+    from clustpy.deep import IDEC as TheirIDEC
+    from clustpy.deep.neural_networks import FeedforwardAutoencoder
+    network = FeedforwardAutoencoder([784, 500, 500, 2000, 10], activation_fn=torch.nn.ReLU, random_state=0)
+    model = TheirIDEC(10, batch_size=256, pretrain_epochs=2, clustering_epochs=2, clustering_optimizer_params={"lr": 1e-3}, neural_network=network,
+                      initial_clustering_params={"n_init": 1}, device=torch.device("cpu"), random_state=0).fit(X)
+    network, x = model.neural_network_trained_, torch.from_numpy(X)
+    with torch.no_grad(): return float(F.mse_loss(network.decode(network.encode(x)), x))
+
+
+def idec_in_a_plain_loop(X):
+    "The same as a reader would write it: a DataLoader over single images, Adam, float32; the target anew after each pass."
+    torch.manual_seed(0)
+    net, x = AutoencoderNet(784, 500, 500, 2000, 10), torch.from_numpy(X)
+    optimizer, indexed = torch.optim.Adam(net.parameters()), TensorDataset(x, torch.arange(len(x)))
+    for _ in range(2):
+        for batch, _ in DataLoader(indexed, batch_size=256, shuffle=True):
+            optimizer.zero_grad()
+            F.mse_loss(net(batch)[1], batch).backward()
+            optimizer.step()
+    with torch.no_grad(): mu = torch.tensor(KMeans(10, n_init=1, random_state=0).fit(net.encoder(x).numpy()).cluster_centers_, requires_grad=True)
+    optimizer = torch.optim.Adam([*net.parameters(), mu])
+    for _ in range(2):
+        with torch.no_grad(): q = student_t(net.encoder(x), mu)
+        p = (q ** 2 / q.sum(0)) / (q ** 2 / q.sum(0)).sum(1, keepdim=True)
+        for batch, i in DataLoader(indexed, batch_size=256, shuffle=True):
+            z, reconstruction = net(batch)
+            optimizer.zero_grad()
+            (F.mse_loss(reconstruction, batch) + .1 * F.kl_div(student_t(z, mu).log(), p[i], reduction="batchmean")).backward()
+            optimizer.step()
+    with torch.no_grad(): return float(F.mse_loss(net(x)[1], x))
+
+
+def idec_against(peer, name, precision):
+    "A benchmark of pretraining and IDEC against `peer`, in our `precision`."
+    def benchmark(dataset):
+        X = to_vectors(load_images(dataset)[:10_000])
+        return lambda: idec_of_ours(X, precision), name, lambda: peer(X), lambda ours, theirs: np.isclose(ours, theirs, rtol=.3)
+    benchmark.__name__ = f"idec_{precision}_{peer.__name__.rpartition('_')[2]}"
+    benchmark.__doc__ = f"Chapters 04 and 06: two passes of pretraining, k-means and two passes of IDEC on 10,000 images, ours with precision={precision}."
+    return benchmark
+
+
+PEERS = {"plain PyTorch, DataLoader and Adam": idec_in_a_plain_loop}
+if importlib.util.find_spec("clustpy"): PEERS["ClustPy"] = idec_of_clustpy
+else: print("ClustPy is left out; `.venv/bin/pip install clustpy` (it compiles C) brings it in.")
+BENCHMARKS = (metrics_external_scores, baseline_kmeans, autoencoder_epoch, dec_steps,
+              *(idec_against(peer, name, precision) for name, peer in PEERS.items() for precision in ("auto", "float32")))
 
 
 def measure(benchmark, dataset, repeats):

@@ -13,7 +13,7 @@ import torch
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from .autoencoder import Autoencoder, AutoencoderNet, apply_in_batches
+from .autoencoder import Autoencoder, apply_in_batches
 from .baseline import check_n_clusters, check_vectors, kmeans
 from .core import InputError, SafeModel, enough_memory, pick_device, seeded
 
@@ -33,7 +33,8 @@ class AEKMeans(SafeModel, ClusterMixin, TransformerMixin, BaseEstimator):
 
     Attributes
     ----------
-    network_ : AutoencoderNet
+    network_ : AutoencoderNet or ConvAutoencoderNet
+        That of `autoencoder`.
     cluster_centers_ : ndarray of shape (n_clusters, n_components)
         In the embedding.
     labels_ : ndarray of shape (n_samples,)
@@ -46,8 +47,9 @@ class AEKMeans(SafeModel, ClusterMixin, TransformerMixin, BaseEstimator):
         self.device, self.random_state = device, random_state
 
     def _build_network(self):
-        shape = self.autoencoder or Autoencoder()
-        return AutoencoderNet(self.n_features_in_, *shape.hidden, shape.n_components)
+        shape = clone(self.autoencoder) if self.autoencoder else Autoencoder()
+        shape.n_features_in_ = self.n_features_in_
+        return shape._build_network()
 
     def fit(self, X, y=None):
         "Embed X (n, d) and cluster the embeddings; `y` is ignored."

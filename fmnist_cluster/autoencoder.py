@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['mlp', 'AutoencoderNet', 'reconstruction_loss', 'batches', 'autocast', 'apply_in_batches', 'make_optimizer',
-           'check_not_diverged', 'Autoencoder', 'ConvAutoencoderNet', 'ConvAutoencoder']
+           'check_not_diverged', 'Autoencoder', 'ConvAutoencoderNet', 'ConvAutoencoder', 'StackedAutoencoder']
 
 # %% ../nbs/04_autoencoder.ipynb #e28e488d
 import math
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .baseline import check_at_least, check_vectors
-from .core import InputError, SafeModel, enough_memory, pick_device, seeded
+from .core import Checkpoint, InputError, SafeModel, enough_memory, pick_device, seeded
 
 # %% ../nbs/04_autoencoder.ipynb #1e7c435f
 def mlp(*sizes: int) -> nn.Sequential:
@@ -124,20 +124,25 @@ class Autoencoder(SafeModel, TransformerMixin, BaseEstimator):
 
     def _build_network(self): return AutoencoderNet(self.n_features_in_, *self.hidden, self.n_components)
 
-    def fit(self, X, y=None, held_out=None):
-        "Train on X (n, d); `y` is ignored; `held_out` (m, d) is only measured."
+    def fit(self, X, y=None, held_out=None, checkpoint=None):
+        "Train on X (n, d); `y` is ignored; `held_out` (m, d) is only measured; a `Checkpoint` lets a killed fit go on."
         X = check_vectors(self, X, reset=True)
         check_at_least(1, n_components=self.n_components, epochs=self.epochs, batch_size=self.batch_size)
         device = pick_device(self.device)
         with seeded(self.random_state), enough_memory(self):
             self.network_ = self._build_network().to(device)
             optimizer = make_optimizer(self.optimizer, self.network_.parameters(), self.lr)
-            X, self.history_ = torch.as_tensor(X, device=device), []
-            for epoch in tqdm(range(self.epochs), "autoencoder", disable=not self.verbose, mininterval=5):
+            X, checkpoint = torch.as_tensor(X, device=device), checkpoint or Checkpoint()
+            self.history_ = checkpoint.restore(self.network_, optimizer).get("history", [])
+            done = len(self.history_)
+            for epoch in tqdm(range(done, self.epochs), "autoencoder", initial=done, total=self.epochs, disable=not self.verbose, mininterval=5):
+                self.network_.train()
                 total = sum(self._step(X[batch], optimizer) * len(batch) for batch in batches(len(X), self.batch_size, device))
                 check_not_diverged(self, float(total))
+                self.network_.eval()
                 self.history_.append({"epoch": epoch + 1, "loss": float(total) / len(X)})
                 if held_out is not None: self.history_[-1]["held_out_loss"] = self._loss_on(held_out)
+                checkpoint.save(self.network_, optimizer, history=self.history_)
         return self
 
     def _step(self, x, optimizer):
@@ -179,15 +184,16 @@ Autoencoder._apply, Autoencoder._loss_on = _apply, _loss_on
 class ConvAutoencoderNet(nn.Module):
     "Three convolutions of stride 2, a dense layer to the embedding, and the mirror (DCEC, sec. 3.2), for flat images of 28 x 28."
 
-    def __init__(self, channels, n_components: int):
+    def __init__(self, channels, n_components: int, batch_norm: bool = False):
         super().__init__()
         a, b, c = channels
+        then = lambda width: [nn.BatchNorm2d(width), nn.ReLU()] if batch_norm else [nn.ReLU()]
         self.encoder = nn.Sequential(
-            nn.Unflatten(1, (1, 28, 28)), nn.Conv2d(1, a, 5, 2, 2), nn.ReLU(), nn.Conv2d(a, b, 5, 2, 2), nn.ReLU(),
-            nn.Conv2d(b, c, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(9 * c, n_components))
+            nn.Unflatten(1, (1, 28, 28)), nn.Conv2d(1, a, 5, 2, 2), *then(a), nn.Conv2d(a, b, 5, 2, 2), *then(b),
+            nn.Conv2d(b, c, 3, 2), *then(c), nn.Flatten(), nn.Linear(9 * c, n_components))
         self.decoder = nn.Sequential(
-            nn.Linear(n_components, 9 * c), nn.ReLU(), nn.Unflatten(1, (c, 3, 3)), nn.ConvTranspose2d(c, b, 3, 2), nn.ReLU(),
-            nn.ConvTranspose2d(b, a, 5, 2, 2, output_padding=1), nn.ReLU(), nn.ConvTranspose2d(a, 1, 5, 2, 2, output_padding=1), nn.Flatten())
+            nn.Linear(n_components, 9 * c), nn.ReLU(), nn.Unflatten(1, (c, 3, 3)), nn.ConvTranspose2d(c, b, 3, 2), *then(b),
+            nn.ConvTranspose2d(b, a, 5, 2, 2, output_padding=1), *then(a), nn.ConvTranspose2d(a, 1, 5, 2, 2, output_padding=1), nn.Flatten())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         "Embedding and reconstruction of x (n, 784)."
@@ -201,13 +207,96 @@ class ConvAutoencoder(Autoencoder):
     Parameters
     ----------
     hidden : (int, int, int), default=(32, 64, 128)
-        Channels of the three convolutions. The other parameters, attributes and methods are those of `Autoencoder`.
+        Channels of the three convolutions.
+    batch_norm : bool, default=False
+        Normalise each channel after its convolution; DCEC does not. The other parameters, attributes and methods are those of `Autoencoder`.
     """
 
-    def __init__(self, n_components=10, hidden=(32, 64, 128), epochs=50, batch_size=256, optimizer="adam", lr=0.001,
+    def __init__(self, n_components=10, hidden=(32, 64, 128), epochs=50, batch_size=256, optimizer="adam", lr=0.001, batch_norm=False,
                  precision="auto", device="auto", random_state=None, verbose=False):
         super().__init__(n_components, hidden, epochs, batch_size, optimizer, lr, precision, device, random_state, verbose)
+        self.batch_norm = batch_norm
 
     def _build_network(self):
         if self.n_features_in_ != 784: raise InputError(f"ConvAutoencoder got {self.n_features_in_} features; expected flat images of 28 x 28, that is 784.")
-        return ConvAutoencoderNet(self.hidden, self.n_components)
+        return ConvAutoencoderNet(self.hidden, self.n_components, self.batch_norm)
+
+# %% ../nbs/04_autoencoder.ipynb #52921d6b
+class StackedAutoencoder(Autoencoder):
+    """Dense autoencoder trained layer by layer, each layer to undo dropout, and then as a whole (DEC, sec. 3.2 and 4.3).
+
+    Parameters
+    ----------
+    n_components : int, default=10
+    hidden : sequence of int, default=(500, 500, 2000)
+    layer_steps : int, default=50000
+        Steps of each layer.
+    fine_steps : int, default=100000
+        Steps of the whole network, without dropout.
+    dropout : float, default=0.2
+        Share of a layer's inputs and answers that are put out while it is trained.
+    lr : float, default=0.1
+        Step size of SGD with momentum 0.9, divided by ten every `decay_steps`.
+    decay_steps : int, default=20000
+    batch_size : int, default=256
+    precision, device, random_state, verbose
+        As in `Autoencoder`.
+
+    Attributes
+    ----------
+    network_ : AutoencoderNet
+        For X as it is: the factor of the mean square is taken into the first and the last layer.
+    history_ : list of dict
+        `part` (1, 2, ... for the layers, "whole"), `step` and `loss`, the mean since the last entry, in units of the mean square.
+    """
+
+    def __init__(self, n_components=10, hidden=(500, 500, 2000), layer_steps=50_000, fine_steps=100_000, dropout=0.2, lr=0.1, decay_steps=20_000,
+                 batch_size=256, precision="auto", device="auto", random_state=None, verbose=False):
+        self.n_components, self.hidden, self.layer_steps, self.fine_steps = n_components, hidden, layer_steps, fine_steps
+        self.dropout, self.lr, self.decay_steps, self.batch_size = dropout, lr, decay_steps, batch_size
+        self.precision, self.device, self.random_state, self.verbose = precision, device, random_state, verbose
+
+# %% ../nbs/04_autoencoder.ipynb #2288696e
+def _fit_stacked(self, X, y=None):
+    "Train on X (n, d); `y` is ignored."
+    X = torch.as_tensor(check_vectors(self, X, reset=True), device=pick_device(self.device))
+    check_at_least(1, n_components=self.n_components, batch_size=self.batch_size, decay_steps=self.decay_steps)
+    scale = X.square().mean().sqrt().clamp_min(1e-12)
+    with seeded(self.random_state), enough_memory(self):
+        self.network_, self.history_ = self._build_network().to(X.device), []
+        for name, weight in self.network_.named_parameters(): (nn.init.normal_(weight, 0, .01) if name.endswith("weight") else nn.init.zeros_(weight))
+        inputs, depth = X / scale, len(self.hidden) + 1
+        for i in range(depth):
+            encode, decode = (half[2 * k:2 * k + 2] for half, k in ((self.network_.encoder, i), (self.network_.decoder, depth - 1 - i)))
+            drop = lambda x: F.dropout(x, self.dropout)
+            self._descend(i + 1, inputs, [*encode.parameters(), *decode.parameters()], lambda x: decode(drop(encode(drop(x)))), self.layer_steps)
+            inputs = apply_in_batches(encode, inputs)
+        self._descend("whole", X / scale, self.network_.parameters(), lambda x: self.network_(x)[1], self.fine_steps)
+    with torch.no_grad():
+        self.network_.encoder[0].weight /= scale
+        for weight in self.network_.decoder[-1].parameters(): weight *= scale
+    return self
+
+
+def _descend(self, part, X, parameters, reconstruct, steps):
+    "Minimise the error of `reconstruct` on batches of X by SGD whose step size falls."
+    optimizer = make_optimizer("sgd", parameters, self.lr)
+    todo: list[Tensor] = []
+    losses: list[Tensor] = []
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, self.decay_steps, .1)
+    for step in tqdm(range(1, steps + 1), f"layer {part}" if part != "whole" else part, disable=not self.verbose, mininterval=5):
+        todo = todo or list(batches(len(X), self.batch_size, X.device))
+        x = X[todo.pop()]
+        with autocast(X.device, self.precision): loss = reconstruction_loss(x, reconstruct(x))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.detach())
+        if step % 1000 == 0 or step == steps:
+            self.history_.append({"part": part, "step": step, "loss": float(torch.stack(losses).mean())})
+            check_not_diverged(self, self.history_[-1]["loss"])
+            losses = []
+
+
+StackedAutoencoder.fit, StackedAutoencoder._descend = _fit_stacked, _descend    # type: ignore[assignment]

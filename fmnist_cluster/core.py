@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['InputError', 'check_seed', 'seed_everything', 'seeded', 'pick_device', 'enough_memory', 'project_root', 'runs_root',
-           'atomic', 'plain', 'save_artefact', 'load_artefact', 'SafeModel', 'measured', 'commit', 'device_name',
-           'versions', 'unknown_parameters', 'stage_folder', 'completed', 'changed_parameters', 'fingerprint',
-           'code_version', 'Stage']
+           'atomic', 'plain', 'save_artefact', 'load_artefact', 'SafeModel', 'Checkpoint', 'measured', 'commit',
+           'device_name', 'versions', 'unknown_parameters', 'stage_folder', 'completed', 'changed_parameters',
+           'fingerprint', 'code_version', 'Stage']
 
 # %% ../nbs/00_core.ipynb #64243d8a
 import ast
@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import importlib.metadata
 import importlib.resources
+import inspect
 import io
 import json
 import os
@@ -33,7 +34,7 @@ from typing import Any, ClassVar
 import joblib
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 
@@ -283,6 +284,65 @@ def _restored(config, tensors):
         with seeded(0): setattr(model, name, model._build_network().eval())
         getattr(model, name).load_state_dict(network)
     return model
+
+# %% ../nbs/00_core.ipynb #9a1834c2
+class Checkpoint:
+    """The state of a training in one file, from which a killed one goes on.
+
+    Parameters
+    ----------
+    path : path-like or None, default=None
+        None: nothing is kept.
+    every : float, default=60
+        Seconds between two writes, at least.
+
+    Attributes
+    ----------
+    seconds_before : float
+        What the training had taken when `restore` found it; 0 if it began anew.
+    """
+
+    restore: Callable[..., dict]                            # follows in the next cell
+
+    def __init__(self, path=None, every=60.0):
+        self.path, self.every, self.seconds_before = path and Path(path), every, 0.0
+        self._start = self._written = time.perf_counter()
+
+    def save(self, network, optimizer, **state):
+        "Write network, optimizer, random numbers and `state` (tensors and plain values), unless that was done a moment ago."
+        now = time.perf_counter()
+        if not self.path or now - self._written < self.every: return
+        self._written = now
+        tensors = {f"network.{k}": v for k, v in network.state_dict().items()} | {f"random.{k}": v for k, v in _random_state().items()}
+        tensors |= {f"optimizer.{i}.{k}": v for i, moments in optimizer.state_dict()["state"].items() for k, v in moments.items()}
+        tensors |= {f"state.{k}": v for k, v in state.items() if isinstance(v, torch.Tensor)}
+        facts = {"seconds": self.seconds_before + now - self._start, "state": {k: plain(v) for k, v in state.items() if not isinstance(v, torch.Tensor)}}
+        with atomic(self.path) as file: save_file({k: v.detach().cpu().clone() for k, v in tensors.items()}, file, {"facts": json.dumps(facts)})
+
+# %% ../nbs/00_core.ipynb #a4f0f04a
+def _random_state():
+    "State of torch's generators by device."
+    return {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else {})
+
+
+def _restore(self, network, optimizer) -> dict:
+    "Bring network, optimizer and random numbers back; returns the rest of the state, which is empty where nothing whole is kept."
+    try:
+        with safe_open(self.path or os.devnull, "pt") as file:
+            facts, tensors = json.loads(file.metadata()["facts"]), {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError): return {}
+    part = lambda name: {key.removeprefix(f"{name}."): tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}
+    network.load_state_dict(part("network"))
+    remembered: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in part("optimizer").items(): remembered.setdefault(int(key.partition(".")[0]), {})[key.partition(".")[2]] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": remembered})
+    torch.set_rng_state(tensors["random.cpu"])
+    if "random.cuda" in tensors and torch.cuda.is_available(): torch.cuda.set_rng_state(tensors["random.cuda"])
+    self.seconds_before = facts["seconds"]
+    return facts["state"] | part("state")
+
+
+Checkpoint.restore = _restore
 
 # %% ../nbs/00_core.ipynb #6a3353e2
 def _peak_memory_mb(reset=False):
@@ -537,13 +597,17 @@ def _stage_fit(self, method, estimator, X, **fit_parameters):
     if isinstance(estimator, SafeModel) and not self.force and (made := _made_before(estimator, folder, key)):
         estimator, self.methods[method] = made
         return estimator
+    checkpoint = Checkpoint(folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.checkpoint")
+    if "checkpoint" in inspect.signature(estimator.fit).parameters: fit_parameters["checkpoint"] = checkpoint
     with measured() as cost, enough_memory(estimator): estimator.fit(X, **fit_parameters)
+    cost["fit_seconds"] = round(cost["fit_seconds"] + checkpoint.seconds_before, 3)
     self.methods[method] = {**cost, "device": device_name(self.device), "preset": self.preset, "commit": commit()}
     if isinstance(estimator, SafeModel):
         (folder / "fit.json").unlink(missing_ok=True)
         (self.folder / "metrics.json").unlink(missing_ok=True)
         estimator.save(folder)
         self.save(f"{method}/fit.json", {**self.methods[method], "fingerprint": key})
+        for left in folder.glob("*.checkpoint"): left.unlink()
     return estimator
 
 

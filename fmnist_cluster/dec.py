@@ -6,6 +6,9 @@
 __all__ = ['log_soft_assign', 'soft_assign', 'target_distribution', 'clustering_loss', 'DEC', 'IDEC']
 
 # %% ../nbs/06_dec_idec.ipynb #f24de48a
+import math
+from types import SimpleNamespace
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,7 +19,7 @@ from tqdm import tqdm
 from .ae_kmeans import AEKMeans
 from .autoencoder import apply_in_batches, autocast, batches, check_not_diverged, make_optimizer, reconstruction_loss
 from .baseline import check_at_least, check_n_clusters, check_vectors, kmeans
-from .core import InputError, enough_memory, pick_device, seeded
+from .core import Checkpoint, InputError, enough_memory, pick_device, seeded
 
 # %% ../nbs/06_dec_idec.ipynb #c01a516a
 def log_soft_assign(z: Tensor, mu: Tensor, alpha: float = 1.0) -> Tensor:
@@ -64,6 +67,8 @@ class DEC(AEKMeans):
         Steps at most.
     batch_size : int, default=256
     lr : float, default=0.01
+    reseed : bool, default=False
+        Move the centre of a cluster that has emptied to the embedding that lies farthest from its own centre.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
     device : str, default="auto"
     random_state : int, RandomState or None, default=None
@@ -71,20 +76,24 @@ class DEC(AEKMeans):
 
     Attributes
     ----------
-    network_ : AutoencoderNet
+    network_ : AutoencoderNet or ConvAutoencoderNet
     cluster_centers_ : ndarray of shape (n_clusters, n_components)
     labels_ : ndarray of shape (n_samples,)
     n_iter_ : int
         Steps taken.
     history_ : list of dict
         One entry a look: `step`, `label_change`, `kl`, `smallest_cluster`, `n_empty` and the mean `loss` since the last look.
+    watched_ : ndarray of shape (n_looks, n_watched, n_components)
+        Embedding, at each look, of what `fit` was given to `watch`; likewise `watched_labels_`, (n_looks, n_watched).
     """
 
-    def __init__(self, n_clusters=10, autoencoder=None, init=None, n_init=20, alpha=1.0, update_interval=140, tol=0.001,
-                 max_iter=20_000, batch_size=256, lr=0.01, precision="auto", device="auto", random_state=None, verbose=False):
+    _carried: tuple[str, ...] = ()      # attributes that the loss moves and a checkpoint must keep
+
+    def __init__(self, n_clusters=10, autoencoder=None, init=None, n_init=20, alpha=1.0, update_interval=140, tol=0.001, max_iter=20_000,
+                 batch_size=256, lr=0.01, reseed=False, precision="auto", device="auto", random_state=None, verbose=False):
         super().__init__(n_clusters, autoencoder, n_init, device, random_state)
         self.init, self.alpha, self.update_interval, self.tol, self.max_iter = init, alpha, update_interval, tol, max_iter
-        self.batch_size, self.lr, self.precision, self.verbose = batch_size, lr, precision, verbose
+        self.batch_size, self.lr, self.reseed, self.precision, self.verbose = batch_size, lr, reseed, precision, verbose
 
     def _optimizer(self, mu):
         return make_optimizer("sgd", [*self.network_.encoder.parameters(), mu], self.lr)
@@ -104,13 +113,13 @@ class IDEC(DEC):
     gamma : float, default=0.1
         Weight of the clustering loss.
     lr : float, default=0.001
-    n_clusters, autoencoder, init, n_init, alpha, update_interval, tol, max_iter, batch_size, precision, device, random_state, verbose
+    n_clusters, autoencoder, init, n_init, alpha, update_interval, tol, max_iter, batch_size, reseed, precision, device, random_state, verbose
         As in `DEC`.
     """
 
-    def __init__(self, n_clusters=10, autoencoder=None, init=None, n_init=20, alpha=1.0, gamma=0.1, update_interval=140, tol=0.001,
-                 max_iter=20_000, batch_size=256, lr=0.001, precision="auto", device="auto", random_state=None, verbose=False):
-        super().__init__(n_clusters, autoencoder, init, n_init, alpha, update_interval, tol, max_iter, batch_size, lr, precision,
+    def __init__(self, n_clusters=10, autoencoder=None, init=None, n_init=20, alpha=1.0, gamma=0.1, update_interval=140, tol=0.001, max_iter=20_000,
+                 batch_size=256, lr=0.001, reseed=False, precision="auto", device="auto", random_state=None, verbose=False):
+        super().__init__(n_clusters, autoencoder, init, n_init, alpha, update_interval, tol, max_iter, batch_size, lr, reseed, precision,
                          device, random_state, verbose)
         self.gamma = gamma
 
@@ -122,8 +131,11 @@ class IDEC(DEC):
         return reconstruction_loss(x, reconstruction) + self.gamma * clustering_loss(log_soft_assign(z.float(), mu, self.alpha), p)
 
 # %% ../nbs/06_dec_idec.ipynb #afac6634
-def _fit(self, X, y=None):
-    "Pretrain or take over the autoencoder, place the centres, then refine on X (n, d); `y` is ignored."
+def _fit(self, X, y=None, watch=None, checkpoint=None):
+    """Pretrain or take over the autoencoder, place the centres, then refine on X (n, d); `y` is ignored.
+
+    The embedding of `watch` (m, d) is kept at each look and touches nothing; a `Checkpoint` lets a killed refinement go on.
+    """
     X = check_vectors(self, X, reset=True)
     check_n_clusters(X, self.n_clusters)
     check_at_least(1, update_interval=self.update_interval, batch_size=self.batch_size)
@@ -131,8 +143,9 @@ def _fit(self, X, y=None):
     device = pick_device(self.device)
     with seeded(self.random_state) as seed, enough_memory(self):
         self.network_ = self._pretrained(X, seed)
-        centres = self._initial_centres(X, seed)
-        self._refine(torch.as_tensor(X, device=device), torch.as_tensor(centres, device=device).requires_grad_())
+        mu = torch.as_tensor(self._initial_centres(X, seed), device=device).requires_grad_()
+        watch = torch.as_tensor(X[:0] if watch is None else check_vectors(self, watch), device=device)
+        self._refine(torch.as_tensor(X, device=device), mu, watch, checkpoint or Checkpoint())
     self.labels_ = self.predict(X)
     return self
 
@@ -145,44 +158,67 @@ def _initial_centres(self, X, seed):
     return centres
 
 # %% ../nbs/06_dec_idec.ipynb #9f8f7d19
-def _refine(self, X, mu):
+def _refine(self, X, mu, watch, checkpoint):
     "Move encoder and centres towards the target distribution until the labels rest."
-    optimizer, self.history_, self.n_iter_ = self._optimizer(mu), [], 0
-    labels: Tensor | None = None
-    todo: list[Tensor] = []
     losses: list[Tensor] = []
-    with tqdm(total=self.max_iter, desc=type(self).__name__, disable=not self.verbose, mininterval=5) as bar:
+    optimizer, p = self._optimizer(mu), None
+    now = self._begin(X, mu, watch, checkpoint.restore(self.network_, optimizer))
+    with tqdm(total=self.max_iter, initial=now.step, desc=type(self).__name__, disable=not self.verbose, mininterval=5) as bar:
         while True:
-            if self.n_iter_ % self.update_interval == 0 or self.n_iter_ == self.max_iter:
-                labels, p = self._look(X, mu, labels, losses)
-                settled = 0 <= self.history_[-1]["label_change"] < self.tol and self.n_iter_ > 0
-                if settled or self.n_iter_ >= self.max_iter: break
-                losses = []
-            todo = todo or list(batches(len(X), self.batch_size, X.device))
-            batch = todo.pop()
+            if p is None or now.step % self.update_interval == 0 or now.step == self.max_iter:
+                if losses: now.loss = float(torch.stack(losses).mean())
+                checkpoint.save(self.network_, optimizer, **vars(now), **{name: getattr(self, name) for name in self._carried})
+                p, losses = self._look(X, watch, now), []
+                settled = 0 <= now.history[-1]["label_change"] < self.tol and now.step > 0
+                if settled or now.step >= self.max_iter: break
+            if not len(now.todo): now.todo = torch.cat(batches(len(X), self.batch_size, X.device))
+            size = len(now.todo) % self.batch_size or self.batch_size           # the short batch of a pass comes first
+            batch, now.todo = now.todo[-size:], now.todo[:-size]
             loss = self._loss(X[batch], p[batch], mu)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             losses.append(loss.detach())
-            self.n_iter_ += 1
+            now.step += 1
             bar.update()
-    self.cluster_centers_ = mu.detach().cpu().numpy()
+    self.n_iter_, self.history_, self.cluster_centers_ = now.step, now.history, mu.detach().cpu().numpy()
+    self.watched_, self.watched_labels_ = now.watched.cpu().numpy(), now.watched_labels.cpu().numpy()
+
+
+def _begin(self, X, mu, watch, state):
+    "Where the loop stands: at its first step, or at the look that the `state` of a checkpoint was taken before."
+    none = torch.empty(0, dtype=torch.int64)
+    now = {"step": 0, "history": [], "loss": math.nan, "mu": mu, "labels": none, "todo": none,
+           "watched": torch.empty(0, len(watch), mu.shape[1]), "watched_labels": none.view(0, 1).expand(0, len(watch))} | state
+    for name in self._carried:
+        if name in now: setattr(self, name, now.pop(name).to(X.device))
+    mu.data.copy_(now["mu"])
+    return SimpleNamespace(**{name: value.to(X.device) if isinstance(value, Tensor) else value for name, value in now.items()} | {"mu": mu})
 
 # %% ../nbs/06_dec_idec.ipynb #92cf51a7
 @torch.no_grad()
-def _look(self, X, mu, previous, losses):
-    "Labels and target distribution of the whole data set; appends a line to `history_`."
+def _look(self, X, watch, now):
+    "Target distribution of the whole data set; its labels go to `now`, with a line of `history`."
     with autocast(X.device, self.precision): z = apply_in_batches(self.network_.encoder, X)
-    log_q = log_soft_assign(z, mu, self.alpha)
-    labels, p = log_q.argmax(1), target_distribution(log_q.exp())
-    sizes = torch.bincount(labels, minlength=self.n_clusters)
     check_not_diverged(self, float(z.sum()))
-    change = float("nan") if previous is None else float((labels != previous).float().mean())
-    self.history_.append({"step": self.n_iter_, "label_change": change, "kl": float(clustering_loss(log_q, p)),
-                          "smallest_cluster": int(sizes.min()), "n_empty": int((sizes == 0).sum()),
-                          "loss": float(torch.stack(losses).mean()) if losses else float("nan")})
-    return labels, p
+    log_q, previous = log_soft_assign(z, now.mu, self.alpha), now.labels
+    sizes = torch.bincount(log_q.argmax(1), minlength=self.n_clusters)
+    if self.reseed and not sizes.all(): log_q = self._reseed(z, now.mu, sizes)
+    now.labels, p = log_q.argmax(1), target_distribution(log_q.exp())
+    now.history.append({"step": now.step, "label_change": float((now.labels != previous).float().mean()) if now.step else math.nan,
+                        "kl": float(clustering_loss(log_q, p)), "smallest_cluster": int(sizes.min()), "n_empty": int((sizes == 0).sum()), "loss": now.loss})
+    seen = apply_in_batches(self.network_.encoder, watch)
+    now.watched = torch.cat([now.watched, seen[None]])
+    now.watched_labels = torch.cat([now.watched_labels, log_soft_assign(seen, now.mu, self.alpha).argmax(1)[None]])
+    return p
+
+
+def _reseed(self, z, mu, sizes):
+    "Move the centre of each empty cluster to the embedding farthest from its own centre; returns the new log assignments."
+    for empty in (sizes == 0).nonzero().flatten():
+        farthest = (z[:, None] - mu).square().sum(-1).min(1).values.argmax()
+        mu[empty] = z[farthest]
+    return log_soft_assign(z, mu, self.alpha)
 
 
 def _predict_proba(self, X):
@@ -191,4 +227,5 @@ def _predict_proba(self, X):
     return soft_assign(torch.from_numpy(self.transform(X)), torch.from_numpy(self.cluster_centers_), self.alpha).numpy()
 
 
-DEC.fit, DEC._initial_centres, DEC._refine, DEC._look, DEC.predict_proba = _fit, _initial_centres, _refine, _look, _predict_proba
+DEC.fit, DEC._initial_centres, DEC._refine, DEC._begin, DEC.predict_proba = _fit, _initial_centres, _refine, _begin, _predict_proba
+DEC._look, DEC._reseed = _look, _reseed
