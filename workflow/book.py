@@ -28,12 +28,13 @@ READS = {
 # study -> the chapters it reads; `make studies` runs these, `make run` does not
 STUDIES = {
     "09_applications": ["07_pseudo_label"],
+    "10_dec_studies": [],
     "11_classical_grid": [],
     "12_ingredients": [],
     "13_dec_kin": [],
 }
 LIGHT = {"00_core", "01_eda", "02_metrics"}     # one core each
-ON_GPU = {"04_autoencoder", "05_ae_kmeans", "06_dec_idec", "07_pseudo_label", "09_applications", "11_classical_grid", "12_ingredients", "13_dec_kin"}      # train networks: a GPU each, where there is one
+ON_GPU = {"04_autoencoder", "05_ae_kmeans", "06_dec_idec", "07_pseudo_label", "09_applications", "10_dec_studies", "11_classical_grid", "12_ingredients", "13_dec_kin"}      # train networks: a GPU each, where there is one
 OVER_SEEDS = {"08_evaluation"}                  # runs once for a data set, over all seeds; the others once a seed
 
 COMMON = {"dataset", "seed", "run", "out_run", "preset", "device", "force"}     # parameters of every chapter
