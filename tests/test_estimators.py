@@ -5,6 +5,7 @@ from fmnist_cluster.ae_kmeans import AEKMeans
 from fmnist_cluster.autoencoder import Autoencoder
 from fmnist_cluster.baseline import RandomAssignment
 from fmnist_cluster.dec import DEC, IDEC
+from fmnist_cluster.dec_studies import FixedEncoderDEC, PixelKMeans
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 small = partial(Autoencoder, n_components=2, hidden=(8,), epochs=1, batch_size=64, device="cpu")
@@ -15,6 +16,6 @@ EXCEPTIONS = {
 }
 
 
-@parametrize_with_checks([RandomAssignment(2), small(), AEKMeans(2, small(), n_init=1, device="cpu"), DEC(**refined), IDEC(**refined)],
+@parametrize_with_checks([RandomAssignment(2), small(), AEKMeans(2, small(), n_init=1, device="cpu"), DEC(**refined), IDEC(**refined), FixedEncoderDEC(**refined), PixelKMeans(2, 1)],
                          expected_failed_checks=lambda estimator: EXCEPTIONS.get(type(estimator), {}))
 def test_scikit_learns_own_checks(estimator, check): check(estimator)

@@ -30,6 +30,7 @@ from fmnist_cluster.pseudo_label import ContrastiveClassifier
 REFERENCE = ROOT / "results" / "reference"
 STUDY_TABLES = {                                # what is kept of a study: its artefact and the name in results/reference/
     "09_applications": {f"{name}.csv": f"applications_{name}.csv" for name in ("naming", "few_labels", "transfer", "domains", "anomalies", "left_out", "cost", "text", "classifiers")},
+    "10_dec_studies": {"dec_studies.csv": "dec_studies.csv"},
     "11_classical_grid": {"grid.csv": "classical_grid.csv"},
     "12_ingredients": {f"{name}.csv": f"pseudo_label_{name}.csv" for name in ("full", "remedies", "unbalanced")},
 }
