@@ -143,3 +143,13 @@ def test_chapter_09_has_enough_draws_seeds_and_classifiers():
     assert committed("domains").groupby("distortion").seed.nunique().min() >= 3 and committed("text").groupby("method").seed.nunique().min() >= 5
     assert committed("left_out")["class"].nunique() == 10 and classifiers.seed.nunique() >= 3
     assert classifiers[classifiers.figure == "accuracy, named by all labels"].value.between(.7, .8).all()
+
+
+def test_the_dec_studies_are_whole_and_published_figures_stand_beside_their_own_data_only():
+    table = pd.read_csv(reference.REFERENCE / "dec_studies.csv")
+    parts = {study: rows for study, rows in table.groupby("study")}
+    assert len(parts["main"]) == 4 * parts["main"].dataset.nunique() and len(parts["imbalance"]) == 2 * 5 * 3
+    assert sorted(parts["clusters"].query("method == 'DEC'").n_clusters) == list(range(3, 21))
+    drawn = parts["clusters"].dropna(subset="generalizability")
+    assert len(drawn) == 18 and list(drawn.generalizability) == pytest.approx(list(drawn.train_loss / drawn.validation_loss))
+    assert table[table.dataset != "mnist"].published_acc.isna().all()
