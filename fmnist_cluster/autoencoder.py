@@ -145,14 +145,16 @@ class Autoencoder(SafeModel, TransformerMixin, BaseEstimator):
                 checkpoint.save(self.network_, optimizer, history=self.history_)
         return self
 
-    def _step(self, x, optimizer):
-        with autocast(x.device, self.precision): loss = reconstruction_loss(x, self.network_(x)[1])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
-
 # %% ../nbs/04_autoencoder.ipynb #b77aae48
+def _step(self, x, optimizer):
+    "One step on the batch x (n, d); returns its loss."
+    with autocast(x.device, self.precision): loss = reconstruction_loss(x, self.network_(x)[1])
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
 def _transform(self, X):
     "Embedding (n, n_components) of X (n, d), float32."
     check_is_fitted(self)
@@ -178,7 +180,7 @@ def _loss_on(self, X):
 
 
 Autoencoder.transform, Autoencoder.inverse_transform = _transform, _inverse_transform
-Autoencoder._apply, Autoencoder._loss_on = _apply, _loss_on
+Autoencoder._step, Autoencoder._apply, Autoencoder._loss_on = _step, _apply, _loss_on
 
 # %% ../nbs/04_autoencoder.ipynb #bb09fe4c
 class ConvAutoencoderNet(nn.Module):
@@ -277,7 +279,7 @@ def _fit_stacked(self, X, y=None):
         for weight in self.network_.decoder[-1].parameters(): weight *= scale
     return self
 
-
+# %% ../nbs/04_autoencoder.ipynb #0da28dd9
 def _descend(self, part, X, parameters, reconstruct, steps):
     "Minimise the error of `reconstruct` on batches of X by SGD whose step size falls."
     optimizer = make_optimizer("sgd", parameters, self.lr)

@@ -183,8 +183,9 @@ def _refine(self, X, mu, watch, checkpoint):
             bar.update()
     self.n_iter_, self.history_, self.cluster_centers_ = now.step, now.history, mu.detach().cpu().numpy()
     self.watched_, self.watched_labels_ = now.watched.cpu().numpy(), now.watched_labels.cpu().numpy()
+    for name in self._carried: delattr(self, name)
 
-
+# %% ../nbs/06_dec_idec.ipynb #9cb0af75
 def _begin(self, X, mu, watch, state):
     "Where the loop stands: at its first step, or at the look that the `state` of a checkpoint was taken before."
     none = torch.empty(0, dtype=torch.int64)

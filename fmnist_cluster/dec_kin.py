@@ -200,7 +200,7 @@ def _fit_vade(self, X, y=None):
     X = check_vectors(self, X, reset=True)
     check_n_clusters(X, self.n_clusters)
     check_at_least(1, epochs=self.epochs, batch_size=self.batch_size)
-    if X.min() < 0 or X.max() > 1: raise InputError(f"X runs from {X.min():.3g} to {X.max():.3g}; VaDE expects values in [0, 1].")
+    if X.min() < -1e-5 or X.max() > 1 + 1e-5: raise InputError(f"X runs from {X.min():.3g} to {X.max():.3g}; VaDE expects values in [0, 1].")
     with seeded(self.random_state) as seed:
         self._start(X, seed)
         X, self.history_ = torch.as_tensor(X, device=pick_device(self.device)), []
@@ -256,7 +256,7 @@ def cauchy_schwarz(kernel: Tensor, A: Tensor) -> Tensor:
     inner = A.T @ kernel @ A
     norm = inner.diagonal().clamp_min(1e-9).sqrt()
     cosine = inner / (norm[:, None] * norm)
-    return cosine.triu(1).sum() * 2 / (A.shape[1] * (A.shape[1] - 1))
+    return cosine.triu(1).sum() * 2 / max(1, A.shape[1] * (A.shape[1] - 1))
 
 
 def gaussian_kernel(h: Tensor, share: float = 0.15) -> Tensor:
@@ -331,7 +331,8 @@ def _fit_ddc(self, X, y=None):
     X = check_vectors(self, X, reset=True)
     check_n_clusters(X, self.n_clusters)
     check_at_least(1, n_init=self.n_init, epochs=self.epochs)
-    check_at_least(2, n_clusters=self.n_clusters, batch_size=self.batch_size)
+    check_at_least(2, batch_size=self.batch_size)
+    if len(X) < 2: raise InputError("X has n_samples=1; DDC compares images, expected at least 2.")
     X, self.history_, best = torch.as_tensor(X, device=pick_device(self.device)), [], math.inf
     with seeded(self.random_state):
         for start in range(self.n_init):
@@ -341,7 +342,7 @@ def _fit_ddc(self, X, y=None):
     self.labels_ = self.predict(X.cpu().numpy())
     return self
 
-
+# %% ../nbs/13_dec_kin.ipynb #b23b12c0
 def _train(self, network, X, start):
     "Train one network; returns the mean loss of its last epoch."
     optimizer = make_optimizer("adam", network.parameters(), self.lr)

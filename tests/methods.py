@@ -11,6 +11,7 @@ from fmnist_cluster.baseline import RandomAssignment, kmeans
 from fmnist_cluster.core import plain
 from fmnist_cluster.data import load_images, to_vectors
 from fmnist_cluster.dec import DEC, IDEC
+from fmnist_cluster.dec_kin import DCN, DDC, BernoulliAutoencoder, VaDE
 from fmnist_cluster.pseudo_label import ContrastiveClassifier, PseudoLabelClassifier
 
 COMMON = dict(device="cpu", random_state=0)
@@ -21,6 +22,9 @@ ON_VECTORS = {
     "ae_kmeans": AEKMeans(5, SMALL, n_init=2, **COMMON),
     "dec": DEC(5, SMALL, n_init=2, max_iter=6, update_interval=2, **COMMON),
     "idec": IDEC(5, SMALL, n_init=2, max_iter=6, update_interval=2, **COMMON),
+    "dcn": DCN(5, SMALL, n_init=2, max_iter=6, update_interval=2, **COMMON),
+    "vade": VaDE(5, BernoulliAutoencoder(4, (32,), epochs=2, **COMMON), n_init=2, epochs=1, **COMMON),
+    "ddc": DDC(5, n_init=1, epochs=1, **COMMON),
 }
 ON_IMAGES = {
     "pseudo_label_random": PseudoLabelClassifier(5, rounds=1, epochs_per_round=1, n_init=1, **COMMON),

@@ -33,6 +33,7 @@ STUDY_TABLES = {                                # what is kept of a study: its a
     "10_dec_studies": {"dec_studies.csv": "dec_studies.csv"},
     "11_classical_grid": {"grid.csv": "classical_grid.csv"},
     "12_ingredients": {f"{name}.csv": f"pseudo_label_{name}.csv" for name in ("full", "remedies", "unbalanced")},
+    "13_dec_kin": {"kin.csv": "dec_kin.csv", "codes.csv": "autoencoders.csv"},
 }
 ABSOLUTE = re.compile(r"(?<![\w.~/:])/(?:root|home|tmp|work|opt|mnt|srv|var|usr|Users)/[\w.-]+")
 
