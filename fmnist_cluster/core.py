@@ -73,7 +73,10 @@ def seeded(random_state=None):
 
 # %% ../nbs/00_core.ipynb #eca07864
 def pick_device(device: str = "auto") -> torch.device:
-    "The torch device for `device`, one of auto, cuda, cuda:N, mps, cpu."
+    "The torch device for `device`, one of auto, cuda, cuda:N, mps, cpu; with `FMNIST_CLUSTER_DETERMINISTIC` set, its kernels repeat to the last bit."
+    if os.environ.get("FMNIST_CLUSTER_DETERMINISTIC"):
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")     # without it cuBLAS does not promise
+        torch.use_deterministic_algorithms(True)
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return torch.device(next(name for name, usable in there.items() if usable))
