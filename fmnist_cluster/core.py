@@ -148,6 +148,13 @@ def _with_checksum(facts):
     return facts | {"sha256": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()}
 
 
+def _save_svg(figure, file):
+    "The same figure gives the same file: no date in it, and names that do not change."
+    from matplotlib import rc_context
+
+    with rc_context({"svg.hashsalt": "fmnist_cluster"}): figure.savefig(file, bbox_inches="tight", metadata={"Date": None})
+
+
 def save_artefact(path, value) -> Path:
     "Write `value` atomically as the ending of `path` says: .npy (array), .json, .csv (DataFrame), .png or .svg (figure)."
     path = Path(path)
@@ -156,7 +163,7 @@ def save_artefact(path, value) -> Path:
         ".json": lambda file: file.write_text(json.dumps(_with_checksum(plain(value)), indent=1, allow_nan=False) + "\n"),
         ".csv": lambda file: value.to_csv(file, index=False),
         ".png": lambda file: value.savefig(file, dpi=110, bbox_inches="tight"),
-        ".svg": lambda file: value.savefig(file, bbox_inches="tight"),
+        ".svg": lambda file: _save_svg(value, file),
     }
     if path.suffix not in writers:
         raise InputError(f"{path.name}: an artefact ends in one of {', '.join(writers)}.")
