@@ -34,6 +34,7 @@ STUDY_TABLES = {                                # what is kept of a study: its a
     "11_classical_grid": {"grid.csv": "classical_grid.csv"},
     "12_ingredients": {f"{name}.csv": f"pseudo_label_{name}.csv" for name in ("full", "remedies", "unbalanced")},
     "13_dec_kin": {"kin.csv": "dec_kin.csv", "codes.csv": "autoencoders.csv"},
+    "14_how_much_how_many": {"by_size.csv": "data_size.csv", "n_clusters.csv": "n_clusters.csv"},
 }
 ABSOLUTE = re.compile(r"(?<![\w.~/:])/(?:root|home|tmp|work|opt|mnt|srv|var|usr|Users)/[\w.-]+")
 

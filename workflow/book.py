@@ -32,9 +32,10 @@ STUDIES = {
     "11_classical_grid": [],
     "12_ingredients": [],
     "13_dec_kin": [],
+    "14_how_much_how_many": [],
 }
 LIGHT = {"00_core", "01_eda", "02_metrics"}     # one core each
-ON_GPU = {"04_autoencoder", "05_ae_kmeans", "06_dec_idec", "07_pseudo_label", "09_applications", "10_dec_studies", "11_classical_grid", "12_ingredients", "13_dec_kin"}      # train networks: a GPU each, where there is one
+ON_GPU = {"04_autoencoder", "05_ae_kmeans", "06_dec_idec", "07_pseudo_label", "09_applications", "10_dec_studies", "11_classical_grid", "12_ingredients", "13_dec_kin", "14_how_much_how_many"}      # train networks: a GPU each, where there is one
 OVER_SEEDS = {"08_evaluation"}                  # runs once for a data set, over all seeds; the others once a seed
 
 COMMON = {"dataset", "seed", "run", "out_run", "preset", "device", "force"}     # parameters of every chapter
