@@ -33,7 +33,6 @@ from fmnist_cluster.baseline import kmeans
 from fmnist_cluster.core import load_artefact, measured, save_artefact
 from fmnist_cluster.data import load_images, load_labels, to_vectors
 from fmnist_cluster.dec import DEC, IDEC
-from fmnist_cluster.dec_kin import turn_and_shift
 from fmnist_cluster.metrics import external_scores
 
 STEPS = 20
@@ -191,11 +190,10 @@ def measure(benchmark, dataset, repeats):
 
 def growth(dataset, repeats, sizes=(10_000, 30_000, 60_000, 240_000)):
     "Microseconds an image and peak memory of one pass of pretraining and one of IDEC, from few images to many; beyond the data set moved copies of its images."
-    torch.manual_seed(0)
     images = torch.from_numpy(to_vectors(load_images(dataset)))
     for n in sizes:
         X, steps, best = images[torch.arange(n) % len(images)], math.ceil(n / 256), {}
-        for at in range(len(images), n, 10_000): X[at:at + 10_000] = turn_and_shift(X[at:at + 10_000])
+        for at in range(len(images), n, len(images)): X[at:at + len(images)] = X[at:at + len(images)].roll(at // len(images), 1)      # each round a pixel further
         X = X.numpy()
         for _ in range(repeats):
             with measured() as pretraining: ae = Autoencoder(epochs=1, device="cpu", random_state=0).fit(X)
