@@ -146,9 +146,14 @@ class Autoencoder(SafeModel, TransformerMixin, BaseEstimator):
         return self
 
 # %% ../nbs/04_autoencoder.ipynb #b77aae48
+def _loss(self, x):
+    "What is minimised, for the batch x (n, d)."
+    with autocast(x.device, self.precision): return reconstruction_loss(x, self.network_(x)[1])
+
+
 def _step(self, x, optimizer):
     "One step on the batch x (n, d); returns its loss."
-    with autocast(x.device, self.precision): loss = reconstruction_loss(x, self.network_(x)[1])
+    loss = self._loss(x)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -173,14 +178,13 @@ def _apply(self, half, X):
 
 
 def _loss_on(self, X):
-    "Reconstruction error on X, as in training."
+    "The loss on all of X, as in training."
     X = torch.as_tensor(check_vectors(self, X), device=next(self.network_.parameters()).device)
-    with autocast(X.device, self.precision): losses = apply_in_batches(lambda x: (self.network_(x)[1].float() - x).square().mean(1), X)
-    return float(losses.mean())
+    return float(apply_in_batches(lambda x: self._loss(x).expand(len(x)), X).mean())
 
 
 Autoencoder.transform, Autoencoder.inverse_transform = _transform, _inverse_transform
-Autoencoder._step, Autoencoder._apply, Autoencoder._loss_on = _step, _apply, _loss_on
+Autoencoder._loss, Autoencoder._step, Autoencoder._apply, Autoencoder._loss_on = _loss, _step, _apply, _loss_on
 
 # %% ../nbs/04_autoencoder.ipynb #bb09fe4c
 class ConvAutoencoderNet(nn.Module):
@@ -211,7 +215,9 @@ class ConvAutoencoder(Autoencoder):
     hidden : (int, int, int), default=(32, 64, 128)
         Channels of the three convolutions.
     batch_norm : bool, default=False
-        Normalise each channel after its convolution; DCEC does not. The other parameters, attributes and methods are those of `Autoencoder`.
+        Normalise each channel after its convolution; DCEC does not.
+    n_components, epochs, batch_size, optimizer, lr, precision, device, random_state, verbose
+        As in `Autoencoder`, like attributes and methods.
     """
 
     def __init__(self, n_components=10, hidden=(32, 64, 128), epochs=50, batch_size=256, optimizer="adam", lr=0.001, batch_norm=False,

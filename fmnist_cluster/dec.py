@@ -202,7 +202,7 @@ def _look(self, X, watch, now):
     "Target distribution of the whole data set; its labels go to `now`, with a line of `history`."
     with autocast(X.device, self.precision): z = apply_in_batches(self.network_.encoder, X)
     check_not_diverged(self, float(z.sum()))
-    log_q, previous = log_soft_assign(z, now.mu, self.alpha), now.labels
+    log_q, previous = self._believe(z, now.mu), now.labels
     sizes = torch.bincount(log_q.argmax(1), minlength=self.n_clusters)
     if self.reseed and not sizes.all(): log_q = self._reseed(z, now.mu, sizes)
     now.labels, p = log_q.argmax(1), target_distribution(log_q.exp())
@@ -219,7 +219,12 @@ def _reseed(self, z, mu, sizes):
     for empty in (sizes == 0).nonzero().flatten():
         farthest = (z[:, None] - mu).square().sum(-1).min(1).values.argmax()
         mu[empty] = z[farthest]
-    return log_soft_assign(z, mu, self.alpha)
+    return self._believe(z, mu)
+
+
+def _believe(self, z, mu):
+    "Log soft assignments of all of z, slice by slice: all differences to all centres at once would be as large as the data."
+    return apply_in_batches(lambda part: log_soft_assign(part, mu, self.alpha), z)
 
 
 def _predict_proba(self, X):
@@ -229,4 +234,4 @@ def _predict_proba(self, X):
 
 
 DEC.fit, DEC._initial_centres, DEC._refine, DEC._begin, DEC.predict_proba = _fit, _initial_centres, _refine, _begin, _predict_proba
-DEC._look, DEC._reseed = _look, _reseed
+DEC._look, DEC._reseed, DEC._believe = _look, _reseed, _believe

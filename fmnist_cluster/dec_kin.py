@@ -75,12 +75,12 @@ def running_means(mu: Tensor, counts: Tensor, z: Tensor, assigned: Tensor) -> tu
 class DCN(DEC):
     """Deep clustering network (Yang, Fu, Sidiropoulos, Hong: Towards k-means-friendly spaces, ICML 2017).
 
-    Reconstruction and the loss of k-means in the embedding, by Adam; centres are running means. Starts and stops as `DEC`.
+    Reconstruction and the loss of k-means in the embedding, by Adam; centres are running means. Starts and stops as `DEC`, whose `history_` it keeps; the `kl` there is DEC's, which DCN does not minimise.
 
     Parameters
     ----------
     lam : float, default=0.05
-        Weight of the loss of k-means beside the squared error of a whole image (eq. 5; both are divided by the number of features here).
+        Weight of the loss of k-means beside the squared error of a whole image (eq. 5; both are divided by the number of features here). The paper's weight on its MNIST images is on another scale.
     lr : float, default=0.001
     n_clusters, autoencoder, init, n_init, update_interval, tol, max_iter, batch_size, reseed, precision, device, random_state, verbose
         As in `DEC`.
@@ -123,13 +123,13 @@ def mixture_kl(mean: Tensor, log_var: Tensor, gamma: Tensor, log_pi: Tensor, mu:
 class BernoulliAutoencoder(Autoencoder):
     "As `Autoencoder`, for values in [0, 1]: the decoder gives logits, and the loss is their cross-entropy, mean over features (VaDE, sec. 3.2)."
 
-    def _step(self, x, optimizer):
+    def _loss(self, x):
         with autocast(x.device, self.precision): logits = self.network_(x)[1]
-        loss = F.binary_cross_entropy_with_logits(logits.float(), x)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
+        return F.binary_cross_entropy_with_logits(logits.float(), x)
+
+    def inverse_transform(self, Z):
+        "Probability (n, d) of each feature, for embeddings Z (n, n_components)."
+        return 1 / (1 + np.exp(-super().inverse_transform(Z)))
 
 
 class VaDENet(nn.Module):
@@ -156,8 +156,9 @@ class VaDE(AEKMeans):
     Parameters
     ----------
     n_clusters : int, default=10
+        Gaussians in the mixture.
     autoencoder : BernoulliAutoencoder or None, default=None
-        A fitted one is copied and used as the start; another is fitted first.
+        A fitted one is copied and used as the start; another is fitted first; None means ``BernoulliAutoencoder()``.
     n_init : int, default=20
         Restarts of the Gaussian mixture on the start's embeddings.
     epochs : int, default=30
@@ -180,6 +181,11 @@ class VaDE(AEKMeans):
     def __init__(self, n_clusters=10, autoencoder=None, n_init=20, epochs=30, batch_size=256, lr=0.002, precision="auto", device="auto", random_state=None, verbose=False):
         super().__init__(n_clusters, autoencoder, n_init, device, random_state)
         self.epochs, self.batch_size, self.lr, self.precision, self.verbose = epochs, batch_size, lr, precision, verbose
+
+    def _pretrained(self, X, seed):
+        start = self.autoencoder or BernoulliAutoencoder(precision=self.precision, device=self.device)
+        if isinstance(start, BernoulliAutoencoder): return AEKMeans(self.n_clusters, start, device=self.device)._pretrained(X, seed)
+        raise InputError(f"autoencoder is a {type(start).__name__}; VaDE starts from a BernoulliAutoencoder, whose decoder gives logits.")
 
     def _build_network(self):
         shape = self.autoencoder or BernoulliAutoencoder()
@@ -220,7 +226,7 @@ def _start(self, X, seed):
     "Take the autoencoder's weights and a Gaussian mixture fitted to its embeddings."
     start = self._pretrained(X, seed)
     self.network_ = self._build_network().to(pick_device(self.device))
-    self.network_.load_state_dict(start.state_dict(), strict=False)
+    self.network_.load_state_dict(self.network_.state_dict() | start.state_dict())
     found = GaussianMixture(self.n_clusters, covariance_type="diag", n_init=self.n_init, random_state=seed).fit(self.transform(X))
     with torch.no_grad():
         for ours, theirs in zip((self.network_.weights, self.network_.mu, self.network_.mixture_log_var), (np.log(found.weights_), found.means_, np.log(found.covariances_))):
@@ -247,8 +253,12 @@ def _predict_proba(self, X):
     return self._posterior(torch.as_tensor(check_vectors(self, X), device=next(self.network_.parameters()).device)).cpu().numpy()
 
 
-VaDE.fit, VaDE._start, VaDE._step, VaDE._posterior, VaDE.predict_proba = _fit_vade, _start, _step, _posterior, _predict_proba
-VaDE.predict = lambda self, X: self.predict_proba(X).argmax(1)
+def _predict(self, X):
+    "Cluster (n,) of each of X (n, d)."
+    return self.predict_proba(X).argmax(1)
+
+
+VaDE.fit, VaDE._start, VaDE._step, VaDE._posterior, VaDE.predict_proba, VaDE.predict = _fit_vade, _start, _step, _posterior, _predict_proba, _predict
 
 # %% ../nbs/13_dec_kin.ipynb #d77e29a2
 def cauchy_schwarz(kernel: Tensor, A: Tensor) -> Tensor:
