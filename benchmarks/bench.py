@@ -160,7 +160,7 @@ def idec_against(peer, name, precision):
     "A benchmark of pretraining and IDEC against `peer`, in our `precision`."
     def benchmark(dataset):
         X = to_vectors(load_images(dataset)[:10_000])
-        return lambda: idec_of_ours(X, precision), name, lambda: peer(X), lambda ours, theirs: np.isclose(ours, theirs, rtol=.3)
+        return lambda: idec_of_ours(X, precision), name, lambda: peer(X), lambda ours, theirs: np.isclose(ours, theirs, rtol=.1)      # without IDEC's passes the error is a sixth higher
     benchmark.__name__ = f"idec_{precision}_{peer.__name__.rpartition('_')[2]}"
     benchmark.__doc__ = f"Chapters 04 and 06: two passes of pretraining, k-means and two passes of IDEC on 10,000 images, ours with precision={precision}."
     return benchmark
