@@ -24,7 +24,7 @@ ON_VECTORS = {
     "idec": IDEC(5, SMALL, n_init=2, max_iter=6, update_interval=2, **COMMON),
     "dcn": DCN(5, SMALL, n_init=2, max_iter=6, update_interval=2, **COMMON),
     "vade": VaDE(5, BernoulliAutoencoder(4, (32,), epochs=2, **COMMON), n_init=2, epochs=1, **COMMON),
-    "ddc": DDC(5, n_init=1, epochs=5, batch_size=25, lr=.005, **COMMON),          # fewer steps leave one cluster, which no noise can change
+    "ddc": DDC(5, n_init=1, epochs=1, **COMMON),
 }
 ON_IMAGES = {
     "pseudo_label_random": PseudoLabelClassifier(5, rounds=1, epochs_per_round=1, n_init=1, **COMMON),
