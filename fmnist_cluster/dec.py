@@ -217,7 +217,7 @@ def _look(self, X, watch, now):
 def _reseed(self, z, mu, sizes):
     "Move the centre of each empty cluster to the embedding farthest from its own centre; returns the new log assignments."
     for empty in (sizes == 0).nonzero().flatten():
-        farthest = (z[:, None] - mu).square().sum(-1).min(1).values.argmax()
+        farthest = torch.cdist(z, mu).amin(1).argmax()
         mu[empty] = z[farthest]
     return self._believe(z, mu)
 

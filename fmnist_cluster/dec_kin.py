@@ -165,10 +165,8 @@ class VaDE(AEKMeans):
     batch_size : int, default=256
     lr : float, default=0.002
         Step size of Adam, times 0.9 every ten epochs (sec. 4.2).
-    precision : {"auto", "float32", "bfloat16"}, default="auto"
-    device : str, default="auto"
-    random_state : int, RandomState or None, default=None
-    verbose : bool, default=False
+    precision, device, random_state, verbose
+        As in `DEC`.
 
     Attributes
     ----------
@@ -311,10 +309,8 @@ class DDC(SafeModel, ClusterMixin, TransformerMixin, BaseEstimator):
     epochs : int, default=10
     batch_size : int, default=256
     lr : float, default=0.001
-    precision : {"auto", "float32", "bfloat16"}, default="auto"
-    device : str, default="auto"
-    random_state : int, RandomState or None, default=None
-    verbose : bool, default=False
+    precision, device, random_state, verbose
+        As in `DEC`.
 
     Attributes
     ----------

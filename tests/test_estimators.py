@@ -13,8 +13,7 @@ small = partial(Autoencoder, n_components=2, hidden=(8,), epochs=1, batch_size=6
 refined = dict(n_clusters=2, autoencoder=small(), n_init=1, max_iter=4, update_interval=2, device="cpu")
 EXCEPTIONS = {
     RandomAssignment: dict.fromkeys(["check_clustering", "check_clustering(readonly_memmap=True)"], "chance finds no blobs; that is what it is for"),
-    StackedAutoencoder: {"check_transformer_preserve_dtypes": "an embedding is float32 whatever came in"},
-    Autoencoder: {"check_transformer_preserve_dtypes": "an embedding is float32 whatever came in"},
+    **dict.fromkeys([Autoencoder, StackedAutoencoder], {"check_transformer_preserve_dtypes": "an embedding is float32 whatever came in"}),
 }
 
 
