@@ -82,7 +82,8 @@ class DEC(AEKMeans):
     n_iter_ : int
         Steps taken.
     history_ : list of dict
-        One entry a look: `step`, `label_change`, `kl`, `smallest_cluster`, `n_empty` and the mean `loss` since the last look.
+        One entry a look: `step`, `label_change`, `kl`, `smallest_cluster`, `n_empty`, the mean `loss` since the last look and,
+        of what was given to `watch`, the error of its `reconstruction` by the decoder.
     watched_ : ndarray of shape (n_looks, n_watched, n_components)
         Embedding, at each look, of what `fit` was given to `watch`; likewise `watched_labels_`, (n_looks, n_watched).
     """
@@ -134,7 +135,7 @@ class IDEC(DEC):
 def _fit(self, X, y=None, watch=None, checkpoint=None):
     """Pretrain or take over the autoencoder, place the centres, then refine on X (n, d); `y` is ignored.
 
-    The embedding of `watch` (m, d) is kept at each look and touches nothing; a `Checkpoint` lets a killed refinement go on.
+    Of `watch` (m, d) the embedding is kept at each look and the reconstruction measured, and nothing is touched by it; a `Checkpoint` lets a killed refinement go on.
     """
     X = check_vectors(self, X, reset=True)
     check_n_clusters(X, self.n_clusters)
@@ -211,6 +212,7 @@ def _look(self, X, watch, now):
     seen = apply_in_batches(self.network_.encoder, watch)
     now.watched = torch.cat([now.watched, seen[None]])
     now.watched_labels = torch.cat([now.watched_labels, log_soft_assign(seen, now.mu, self.alpha).argmax(1)[None]])
+    if len(watch): now.history[-1]["reconstruction"] = float(reconstruction_loss(watch, apply_in_batches(self.network_.decoder, seen)))
     return p
 
 
