@@ -6,6 +6,7 @@ import shutil
 
 import book as graph
 import fmnist_cluster_cli as cli
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ import run_book
 import stage as one_stage
 from conftest import call, copy_project
 from fmnist_cluster.core import InputError, Stage, completed, load_artefact
+from nbformat.v4 import new_code_cell, new_notebook
 from small_book import environment, notebook, small_project     # noqa: F401, a fixture
 
 @pytest.fixture(scope="session")
@@ -155,6 +157,16 @@ def test_a_stage_that_is_being_written_is_neither_shared_nor_cleared(written, tm
     assert sorted(file.name for file in writer.folder.iterdir()) == [".labels-x1.npy", "labels.npy"]
     writer.finish()
     assert call("workflow/stage.py", *asked[0]).returncode == 0
+
+
+def test_a_kernel_takes_no_port_that_another_may_have_been_given(tmp_path):
+    "And what it talked through is gone when it ends."
+    told = new_code_cell("from ipykernel.connect import get_connection_info\nget_connection_info(unpack=True)['transport']")
+    nbformat.write(new_notebook(cells=[told]), tmp_path / "told.ipynb")
+    done = call("workflow/stage.py", "run", "0", tmp_path / "told.ipynb", tmp_path / "done.ipynb", "-k", "python3", "--no-progress-bar", TMPDIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert nbformat.read(tmp_path / "done.ipynb", as_version=4).cells[-1].outputs[0].data["text/plain"] == "'ipc'"
+    assert {file.name for file in tmp_path.iterdir()} == {"told.ipynb", "done.ipynb"}
 
 
 def test_status(small_runs, capsys):

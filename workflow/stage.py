@@ -65,6 +65,19 @@ def hold_gpu(gpus):
         time.sleep(1)
 
 
+def talk_through(folder):
+    "Let papermill and its kernel talk through sockets in `folder`: numbered ports, the default, are now and then given to two kernels that start at the same moment."
+    from papermill.engines import NBClientEngine, papermill_engines
+    from traitlets.config import Config
+
+    class Engine(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(cls, *args, **kwargs):
+            return super().execute_managed_notebook(*args, config=Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel"}), **kwargs)
+
+    papermill_engines.register(None, Engine)
+
+
 if __name__ == "__main__":
     what, *words = sys.argv[1:]
     if what == "share":
@@ -74,4 +87,6 @@ if __name__ == "__main__":
         with held(Path(words[2]).parent): clear_litter(Path(words[2]).parent)
         if int(words[0]) and (gpus := visible_gpus()): os.environ["CUDA_VISIBLE_DEVICES"], lock = hold_gpu(gpus)
         from papermill.cli import papermill
-        papermill(words[1:], prog_name="papermill")
+        with tempfile.TemporaryDirectory(prefix="fmnist_cluster-") as folder:
+            talk_through(folder)
+            papermill(words[1:], prog_name="papermill")
