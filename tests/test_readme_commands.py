@@ -67,8 +67,8 @@ def test_the_commands(reader, tmp_path):
 
 
 def test_the_snippet(reader, tmp_path):
-    shown = "print(*clusters.shape, *probability.shape, *embedding.shape, probability.sum(axis=1).round(3).min())"
-    run = subprocess.run([sys.executable, "-c", blocks("python") + shown], cwd=tmp_path, env=reader | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    shown = "print(*clusters.shape, *probability.shape, *embedding.shape, probability.sum(axis=1).round(3).min(), len(classes))"
+    run = subprocess.run([sys.executable, "-c", on_digits(blocks("python")) + shown], cwd=tmp_path, env=reader | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == ["5", "5", "10", "5", "10", "1.0"]
+    assert run.stdout.split() == ["5", "5", "10", "5", "10", "1.0", "6"]
     assert {file.name for file in (tmp_path / "runs" / "my_idec").iterdir()} >= {"config.json", "model.safetensors"}
