@@ -12,6 +12,7 @@ from fmnist_cluster import data
 from fmnist_cluster.core import InputError, Stage
 from fmnist_cluster.data import load_images, load_labels, to_vectors
 from methods import ESTIMATORS, ON_IMAGES, digest
+from safetensors.numpy import load_file
 from sklearn.base import clone
 
 TRAINING = [chapter for chapter in READS if "03" <= chapter[:2] <= "07"]
@@ -172,6 +173,12 @@ def chapters(tmp_path_factory):
     return ended
 
 
+def content(file):
+    "The bytes of a file; of a model those of each tensor, without what was only watched: test images on their way through the network."
+    if file.suffix != ".safetensors": return file.read_bytes()
+    return {name: tensor.tobytes() for name, tensor in load_file(file).items() if not name.startswith("watched_")}
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("variant", LONG)
 @pytest.mark.parametrize("chapter", TRAINING)
@@ -184,4 +191,4 @@ def test_a_chapter_s_training_is_the_same(chapter, variant, chapters):
     assert (there / "metrics.json").exists()
     kept = [file.relative_to(undisturbed) for pattern in ("labels_train.npy", "embedding_train.npy", "model.safetensors") for file in undisturbed.rglob(pattern)
             if file.parent.name != "supervised"]
-    assert kept and [name for name in kept if (there / name).read_bytes() != (undisturbed / name).read_bytes()] == []
+    assert kept and [name for name in kept if content(there / name) != content(undisturbed / name)] == []
