@@ -153,3 +153,14 @@ def test_the_dec_studies_are_whole_and_published_figures_stand_beside_their_own_
     drawn = parts["clusters"].dropna(subset="generalizability")
     assert len(drawn) == 18 and list(drawn.generalizability) == pytest.approx(list(drawn.train_loss / drawn.validation_loss))
     assert table[table.dataset != "mnist"].published_acc.isna().all()
+
+
+def test_the_kin_are_whole_and_stand_beside_their_own_starts():
+    kin, codes = (pd.read_csv(reference.REFERENCE / name) for name in ("dec_kin.csv", "autoencoders.csv"))
+    methods = {"DCEC", "IDEC-DA", "DCN", "VaDE", "DDC"}
+    assert methods < set(kin.method) and kin.method.is_unique and kin.method.str.startswith("k-means, ").sum() == 5
+    assert set(kin.dropna(subset="fit_seconds").method) == methods and set(kin.dropna(subset="published_acc").method) == {"DCEC", "IDEC-DA", "VaDE"}
+    assert kin.acc_train_mapping.between(.1, .9).all() and (kin.acc_train_mapping <= kin.acc + 1e-9).all()
+    assert codes.groupby("autoencoder").width.unique().map(sorted).tolist() == [[10, 20, 80]] * 4
+    widest, narrowest = (codes[codes.width == width].set_index("autoencoder").held_out_loss for width in (80, 10))
+    assert (widest < narrowest).all()
