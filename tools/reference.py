@@ -138,7 +138,8 @@ def card(model, seeds, facts, size):
 
 def main(seeds, dataset, run, preset="full"):
     "Run what is missing, then copy; nothing is copied unless everything can be. Returns the exit code."
-    if code := run_book.main(preset=preset, seeds=seeds, dataset=dataset, run=run, force=False): return code
+    recorded = ["08_evaluation.on_record=true"]         # seeds add up: those fitted elsewhere stay in the tables
+    if code := run_book.main(preset=preset, seeds=seeds, dataset=dataset, run=run, force=False, changes=recorded): return code
     base, filled = runs_root() / run / dataset, {}
     done = [study for study in STUDIES if completed(base / seed_folder(seeds[0], study))]       # studies run by themselves; their outputs come along
     for chapter in [*READS, *done]:
