@@ -8,7 +8,6 @@ __all__ = ['AEKMeans']
 # %% ../nbs/05_ae_kmeans.ipynb #08691cac
 from copy import deepcopy
 
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted

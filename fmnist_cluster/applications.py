@@ -9,7 +9,6 @@ __all__ = ['read_picture', 'prepare', 'NumpyClassifier', 'load_classifier', 'lis
 # %% ../nbs/09_applications.ipynb #63c29631
 import importlib.resources
 import json
-import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path

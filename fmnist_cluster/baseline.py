@@ -10,7 +10,6 @@ __all__ = ['REDUCERS', 'CLUSTERERS', 'check_n_clusters', 'check_at_least', 'chec
 # %% ../nbs/03_baseline.ipynb #13ee85a2
 import time
 import zlib
-from itertools import product
 
 import joblib
 import numpy as np

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .ae_kmeans import AEKMeans
-from .autoencoder import Autoencoder, ConvAutoencoder, StackedAutoencoder, apply_in_batches, autocast, batches, check_not_diverged, make_optimizer, mlp, reconstruction_loss
+from .autoencoder import Autoencoder, ConvAutoencoder, apply_in_batches, autocast, batches, check_not_diverged, make_optimizer, mlp, reconstruction_loss
 from .baseline import check_at_least, check_n_clusters, check_vectors
 from .core import InputError, SafeModel, pick_device, seeded
 from .dec import DEC, IDEC

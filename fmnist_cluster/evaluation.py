@@ -14,12 +14,11 @@ import numpy as np
 import pandas as pd
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import pdist, squareform
-from scipy.stats import spearmanr
 from scipy.stats import t as student_t
 
 from .core import InputError, load_artefact
 from .data import SPLITS
-from .metrics import class_scores, common_space, external_scores, internal_scores, match_clusters
+from .metrics import class_scores, external_scores, internal_scores, match_clusters
 
 # %% ../nbs/08_evaluation.ipynb #3a7a541a
 BOOK = {"random": "03_baseline", "kmeans": "03_baseline", "ae_kmeans": "05_ae_kmeans", "dec": "06_dec_idec", "idec": "06_dec_idec",
