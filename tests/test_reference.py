@@ -166,3 +166,16 @@ def test_the_kin_are_whole_and_stand_beside_their_own_starts():
     assert codes.groupby("autoencoder").width.unique().map(sorted).tolist() == [[10, 20, 80]] * 4
     widest, narrowest = (codes[codes.width == width].set_index("autoencoder").held_out_loss for width in (80, 10))
     assert (widest < narrowest).all()
+
+
+def test_the_sizes_are_whole_and_every_rule_names_what_its_curve_says():
+    sizes, numbers = (pd.read_csv(reference.REFERENCE / name) for name in ("data_size.csv", "n_clusters.csv"))
+    assert sorted(sizes.n_train.unique()) == [1_000, 5_000, 20_000, 60_000] and not sizes.duplicated(["method", "n_train", "seed"]).any()
+    assert sizes.groupby(["method", "n_train"]).seed.nunique().eq(3).all() and sizes.method.nunique() == 4
+    assert (sizes.acc_train_mapping <= sizes.acc + 1e-9).all()
+    for (space, estimator), curve in numbers.groupby(["space", "estimator"]):
+        named, curve = list(curve.k[curve.named]), curve.sort_values("k")
+        if estimator == "generalizability": continue                    # its rule is a fall, not a height: chapter 10's rows
+        if estimator == "gap statistic": expected = list(curve.k[:-1][curve.value.to_numpy()[:-1] >= (curve.value - curve.error).to_numpy()[1:]])[:1]
+        else: expected = [curve.k[curve.value.idxmax()]]
+        assert named == expected, (space, estimator)
