@@ -52,10 +52,10 @@ class AEKMeans(SafeModel, ClusterMixin, TransformerMixin, BaseEstimator):
 
     def fit(self, X, y=None):
         "Embed X (n, d) and cluster the embeddings; `y` is ignored."
-        X = check_vectors(self, X, reset=True)
-        check_n_clusters(X, self.n_clusters)
+        vectors = check_vectors(self, X, reset=True)
+        check_n_clusters(vectors, self.n_clusters)
         with seeded(self.random_state) as seed, enough_memory(self):
-            self.network_ = self._pretrained(X, seed)
+            self.network_ = self._pretrained(vectors, seed)
             found = kmeans(self.transform(X), self.n_clusters, self.n_init, seed)
         self.cluster_centers_, self.labels_, self.inertia_ = found.cluster_centers_, found.labels_, float(found.inertia_)
         return self

@@ -93,7 +93,7 @@ def prepare(image, margin: int = 0) -> np.ndarray:
     Raises
     ------
     ValueError
-        If all of the picture has one colour, or nearly: no grey level is 16 or more away from that of the border.
+        If all of the picture has one colour, or nearly: no grey level is 16 or more away from that of the border; or what stands out is over 28 times as long as wide.
     """
     factor = 1 if image.size == (28, 28) else max(1, max(image.size) // 64)
     coarse = np.asarray(image.reduce(factor), dtype=np.float32)
@@ -103,6 +103,7 @@ def prepare(image, margin: int = 0) -> np.ndarray:
     if image.size == (28, 28): return np.asarray(255 - coarse if ground > 127 else coarse, dtype=np.uint8)
     rows, columns = np.nonzero(distance > distance.max() / 10)
     box = (columns.min() * factor, rows.min() * factor, min((columns.max() + 1) * factor, image.width), min((rows.max() + 1) * factor, image.height))
+    if 28 * min(box[2] - box[0], box[3] - box[1]) < max(box[2] - box[0], box[3] - box[1]): raise ValueError("shows a line, too thin for 28 x 28 pixels")
     small = ImageOps.pad(image.crop(box), (28 - 2 * margin,) * 2, Image.Resampling.LANCZOS, color=round(float(ground)))
     light = np.abs(np.asarray(small, dtype=np.float32) - ground)
     return np.pad((light * (255 / max(light.max(), 1))).round().astype(np.uint8), margin)        # a hair may vanish in the means

@@ -103,7 +103,7 @@ class Autoencoder(SafeModel, TransformerMixin, BaseEstimator):
     lr : float, default=0.001
         Step size; SGD wants about 1, since the error is a mean over pixels.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Type of the matrix products in training; embeddings are always computed in float32.
+        Type of the matrix products in training; embeddings are always computed in float32 (convolutions on a GPU in TF32, as PyTorch does).
     device : str, default="auto"
     random_state : int, RandomState or None, default=None
     verbose : bool, default=False

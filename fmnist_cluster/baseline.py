@@ -72,8 +72,7 @@ class RandomAssignment(SafeModel, ClusterMixin, BaseEstimator):
 
     def fit(self, X, y=None):
         "Draw where the checksum starts and assign X (n, d). `y` is ignored."
-        X = check_vectors(self, X, reset=True)
-        check_n_clusters(X, self.n_clusters)
+        check_n_clusters(check_vectors(self, X, reset=True), self.n_clusters)
         self.start_ = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.labels_ = self.predict(X)
         return self

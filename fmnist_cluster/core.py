@@ -12,6 +12,7 @@ __all__ = ['InputError', 'check_seed', 'seed_everything', 'seeded', 'pick_device
 import ast
 import fcntl
 import hashlib
+import importlib
 import importlib.metadata
 import importlib.resources
 import inspect
@@ -67,7 +68,7 @@ def seeded(random_state=None):
         seed = int(random_state)
     else:
         seed = int((random_state or np.random.mtrand._rand).randint(2**31))
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield seed
 
@@ -93,7 +94,7 @@ def enough_memory(estimator):
     "Turn a device's or the machine's lack of memory in this block into an InputError that says what to make smaller."
     try: yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if type(error) is RuntimeError and not re.search("out of memory|allocate memory|ALLOC_FAILED", str(error)): raise      # the words of MPS, CPU and cuBLAS
+        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and not re.search("out of memory|allocate memory|ALLOC_FAILED", str(error)): raise      # the words of MPS, CPU and cuBLAS
         reason = str(error).partition("\n")[0] or type(error).__name__
         smaller = f"a batch_size smaller than {estimator.batch_size}, " if hasattr(estimator, "batch_size") else ""
         raise InputError(f"{type(estimator).__name__} needs more memory than there is ({reason[:120]}); "
@@ -237,11 +238,14 @@ class SafeModel:
 def _describe(model):
     "Class and parameters of a model."
     given = {k: None if isinstance(v, np.random.RandomState) else v for k, v in model.get_params(deep=False).items()}    # a stream is spent by the fit
-    return {"class": type(model).__name__, "parameters": {k: _describe(v) if isinstance(v, SafeModel) else plain(v) for k, v in given.items()}}
+    return {"class": type(model).__name__, "module": type(model).__module__, "parameters": {k: _describe(v) if isinstance(v, SafeModel) else plain(v) for k, v in given.items()}}
 
 
 def _rebuild(config):
-    "The unfitted model that `_describe` described."
+    "The unfitted model that `_describe` described; a module of this package that holds its class is imported, any other must be there already."
+    if config["class"] not in SafeModel._classes:
+        if re.fullmatch(r"fmnist_cluster\.\w+", str(config.get("module"))): importlib.import_module(config["module"])
+        if config["class"] not in SafeModel._classes: raise ValueError(f"its class {config['class']} is unknown here; import the module that defines it first")
     parameters = {k: _rebuild(v) if isinstance(v, dict) and "class" in v else v for k, v in config["parameters"].items()}
     return SafeModel._classes[config["class"]](**parameters)
 
@@ -279,6 +283,12 @@ SafeModel.save = _save_model
 SafeModel.load = classmethod(_load_model)  # type: ignore[assignment]      # mypy sees no callable in it
 
 # %% ../nbs/00_core.ipynb #c26305db
+def _wanted_or_cpu(model):
+    "The device that the model asks for, or the CPU where that is not on this machine."
+    try: return pick_device(getattr(model, "device", "cpu"))
+    except InputError: return torch.device("cpu")
+
+
 def _restored(config, tensors):
     "The model that `config` describes, with what its fit had found."
     model = _rebuild(config)
@@ -293,11 +303,14 @@ def _restored(config, tensors):
             raise ValueError(f"the sizes of {name} are others than its parameters say")
         with seeded(0): setattr(model, name, model._build_network().eval())
         getattr(model, name).load_state_dict(network)
+        setattr(model, name, getattr(model, name).to(_wanted_or_cpu(model)))
     return model
 
 # %% ../nbs/00_core.ipynb #9a1834c2
 class Checkpoint:
-    """The state of a training in one file, from which a killed one goes on.
+    """The state of one training in one file, from which it goes on where it was killed.
+
+    Another estimator, other parameters or other data need a file of their own: what is in the file is taken for this training's. `Stage.fit` names its file after all of them and deletes it at the end.
 
     Parameters
     ----------
@@ -332,7 +345,7 @@ class Checkpoint:
 # %% ../nbs/00_core.ipynb #a4f0f04a
 def _random_state():
     "State of torch's generators by device."
-    return {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else {})
+    return {"cpu": torch.get_rng_state()} | ({f"cuda{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())} if torch.cuda.is_initialized() else {})
 
 
 def _restore(self, network, optimizer) -> dict:
@@ -347,7 +360,8 @@ def _restore(self, network, optimizer) -> dict:
     for key, tensor in part("optimizer").items(): remembered.setdefault(int(key.partition(".")[0]), {})[key.partition(".")[2]] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": remembered})
     torch.set_rng_state(tensors["random.cpu"])
-    if "random.cuda" in tensors and torch.cuda.is_available(): torch.cuda.set_rng_state(tensors["random.cuda"])
+    for i in range(torch.cuda.device_count()):
+        if f"random.cuda{i}" in tensors: torch.cuda.set_rng_state(tensors[f"random.cuda{i}"], i)
     self.seconds_before = facts["seconds"]
     return facts["state"] | part("state")
 

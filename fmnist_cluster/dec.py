@@ -137,16 +137,16 @@ def _fit(self, X, y=None, watch=None, checkpoint=None):
 
     Of `watch` (m, d) the embedding is kept at each look and the reconstruction measured, and nothing is touched by it; a `Checkpoint` lets a killed refinement go on.
     """
-    X = check_vectors(self, X, reset=True)
-    check_n_clusters(X, self.n_clusters)
+    vectors = check_vectors(self, X, reset=True)
+    check_n_clusters(vectors, self.n_clusters)
     check_at_least(1, update_interval=self.update_interval, batch_size=self.batch_size)
     check_at_least(1e-6, alpha=self.alpha)
     device = pick_device(self.device)
     with seeded(self.random_state) as seed, enough_memory(self):
-        self.network_ = self._pretrained(X, seed)
+        self.network_ = self._pretrained(vectors, seed)
         mu = torch.as_tensor(self._initial_centres(X, seed), device=device).requires_grad_()
-        watch = torch.as_tensor(X[:0] if watch is None else check_vectors(self, watch), device=device)
-        self._refine(torch.as_tensor(X, device=device), mu, watch, checkpoint or Checkpoint())
+        watch = torch.as_tensor(vectors[:0] if watch is None else check_vectors(self, watch), device=device)
+        self._refine(torch.as_tensor(vectors, device=device), mu, watch, checkpoint or Checkpoint())
     self.labels_ = self.predict(X)
     return self
 

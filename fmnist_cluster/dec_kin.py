@@ -201,12 +201,12 @@ class VaDE(AEKMeans):
 # %% ../nbs/13_dec_kin.ipynb #d5bc32be
 def _fit_vade(self, X, y=None):
     "Start from the autoencoder and a Gaussian mixture, then maximise the bound on X (n, d) in [0, 1]; `y` is ignored."
-    X = check_vectors(self, X, reset=True)
+    given, X = X, check_vectors(self, X, reset=True)
     check_n_clusters(X, self.n_clusters)
     check_at_least(1, epochs=self.epochs, batch_size=self.batch_size)
     if X.min() < -1e-5 or X.max() > 1 + 1e-5: raise InputError(f"X runs from {X.min():.3g} to {X.max():.3g}; VaDE expects values in [0, 1].")
     with seeded(self.random_state) as seed:
-        self._start(X, seed)
+        self._start(given, X, seed)
         X, self.history_ = torch.as_tensor(X, device=pick_device(self.device)), []
         optimizer = make_optimizer("adam", self.network_.parameters(), self.lr)
         schedule = torch.optim.lr_scheduler.StepLR(optimizer, 10, .9)
@@ -220,12 +220,12 @@ def _fit_vade(self, X, y=None):
     return self
 
 
-def _start(self, X, seed):
+def _start(self, given, X, seed):
     "Take the autoencoder's weights and a Gaussian mixture fitted to its embeddings."
     start = self._pretrained(X, seed)
     self.network_ = self._build_network().to(pick_device(self.device))
     self.network_.load_state_dict(self.network_.state_dict() | start.state_dict())
-    found = GaussianMixture(self.n_clusters, covariance_type="diag", n_init=self.n_init, random_state=seed).fit(self.transform(X))
+    found = GaussianMixture(self.n_clusters, covariance_type="diag", n_init=self.n_init, random_state=seed).fit(self.transform(given))
     with torch.no_grad():
         for ours, theirs in zip((self.network_.weights, self.network_.mu, self.network_.mixture_log_var), (np.log(found.weights_), found.means_, np.log(found.covariances_))):
             ours.copy_(torch.from_numpy(theirs))
@@ -334,7 +334,7 @@ class DDC(SafeModel, ClusterMixin, TransformerMixin, BaseEstimator):
 # %% ../nbs/13_dec_kin.ipynb #5649c8be
 def _fit_ddc(self, X, y=None):
     "Train `n_init` networks on X (n, d) and keep the one whose last epoch had the lowest loss; `y` is ignored."
-    X = check_vectors(self, X, reset=True)
+    given, X = X, check_vectors(self, X, reset=True)
     check_n_clusters(X, self.n_clusters)
     check_at_least(1, n_init=self.n_init, epochs=self.epochs)
     check_at_least(2, batch_size=self.batch_size)
@@ -345,7 +345,7 @@ def _fit_ddc(self, X, y=None):
             network = self._build_network().to(X.device)
             loss = self._train(network, X, start)
             if loss < best: best, self.network_ = loss, network
-    self.labels_ = self.predict(X.cpu().numpy())
+    self.labels_ = self.predict(given)
     return self
 
 # %% ../nbs/13_dec_kin.ipynb #b23b12c0

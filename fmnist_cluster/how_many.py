@@ -43,7 +43,7 @@ def gap_statistic(X, ks, n_references: int = 10, n_init: int = 3, random_state: 
         Gap(k), and s_k, the standard deviation over the references times the square root of 1 + 1 / n_references.
     """
     check_at_least(2, n_references=n_references)
-    X, rng = np.asarray(X), np.random.default_rng(random_state)
+    X, rng = np.asarray(X, dtype=np.result_type(np.asarray(X), np.float32)), np.random.default_rng(random_state)     # whole numbers would round the noise
     box = PCA().fit_transform(X)                            # k-means is blind to turns, so the noise need not be turned back
     noise = np.stack([log_dispersion(rng.uniform(box.min(0), box.max(0), box.shape).astype(X.dtype), ks, n_init, random_state) for _ in range(n_references)])
     return noise.mean(0) - log_dispersion(X, ks, n_init, random_state), noise.std(0) * (1 + 1 / n_references)**.5

@@ -93,7 +93,7 @@ def confusion(labels_true, labels_pred, mapping=None, n_classes=None) -> np.ndar
     "Counts (n_classes, n_classes + 1): row = true class, column = named class; the last column is points left without a name."
     true, pred = _paired(labels_true, labels_pred)
     named = apply_mapping(match_clusters(true, pred) if mapping is None else mapping, pred)
-    k = n_classes or true.max() + 1
+    k = n_classes or max(true.max(), named.max()) + 1
     counts = np.zeros((k, k + 1), dtype=np.int64)
     np.add.at(counts, (true, np.where(named < 0, k, named)), 1)
     return counts

@@ -284,7 +284,7 @@ PseudoLabelClassifier.predict_proba, PseudoLabelClassifier.predict = _predict_pr
 def _measure_statistics(self, images, n=5000):
     "Means and variances of batch normalisation for the weights as they are now, from `n` random images."
     sample = images[torch.randperm(len(images), device=images.device)[:n]]
-    with autocast(images.device, self.precision): update_bn(self._training_views(sample).split(500), self.network_.encoder)
+    with autocast(images.device, self.precision): update_bn(self._training_views(sample).chunk(math.ceil(len(sample) / 500)), self.network_.encoder)      # equal parts: each counts alike
 
 
 def _features(self, images):

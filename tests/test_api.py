@@ -6,12 +6,15 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
 from fmnist_cluster.core import InputError
+from fmnist_cluster.dec import IDEC
+from fmnist_cluster.dec_kin import AugmentedAutoencoder
 from methods import ESTIMATORS, ON_IMAGES, ON_VECTORS, answer, samples
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
@@ -131,6 +134,18 @@ def test_another_class_is_refused(fitted, tmp_path):
     with pytest.raises(InputError, match="holds a DEC, not a IDEC"): type(ESTIMATORS["idec"]).load(fitted["dec"].save(tmp_path))
 
 
+def test_a_class_of_another_module_of_the_package_is_found(tmp_path):
+    X = samples("IDEC", N)
+    start = AugmentedAutoencoder(4, (16,), epochs=1, device="cpu", random_state=0)
+    IDEC(3, start, n_init=2, max_iter=2, device="cpu", random_state=0).fit(X).save(tmp_path / "model")
+    code = f"from fmnist_cluster.dec import IDEC; print(type(IDEC.load({str(tmp_path / 'model')!r}).autoencoder).__name__)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout == "AugmentedAutoencoder\n"
+    config = (tmp_path / "model" / "config.json").read_text()
+    (tmp_path / "model" / "config.json").write_text(config.replace("fmnist_cluster.dec_kin", "antigravity").replace("AugmentedAutoencoder", "Unknown"))
+    with pytest.raises(InputError): IDEC.load(tmp_path / "model")
+    assert "antigravity" not in sys.modules
+
+
 @pytest.mark.parametrize("name", ["random", "ae_kmeans", "pseudo_label_random"])
 def test_a_random_state_is_drawn_from_and_not_kept(name, tmp_path):
     model = clone(ESTIMATORS[name]).set_params(random_state=np.random.RandomState(0)).fit(samples(name, N))
@@ -148,6 +163,14 @@ def test_the_same_numbers_in_another_form(name, change, fitted):
     with_names = pd.DataFrame(X, columns=[f"pixel{i}" for i in range(X.shape[1])]) if change is pd.DataFrame else change(X)
     model = clone(ESTIMATORS[name]).fit(with_names)
     assert np.allclose(answer(name, model, with_names), answer(name, fitted[name], X), atol=1e-6)
+
+
+@on_vectors
+def test_a_table_is_fitted_without_a_warning(name):
+    X = samples(name, N)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*feature names")
+        clone(ESTIMATORS[name]).fit(pd.DataFrame(X, columns=[f"pixel{i}" for i in range(X.shape[1])]))
 
 
 @pytest.mark.parametrize("name", ["ae", "idec"])

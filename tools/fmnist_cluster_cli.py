@@ -11,7 +11,6 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-import nbformat
 import pandas as pd
 from scipy import stats
 
@@ -59,6 +58,7 @@ def state(folder, began):
     benchmark, log, notebook = folder / "benchmark.tsv", folder / "papermill.log", folder / "notebook.ipynb"
     if (folder / "metrics.json").exists(): return "done", pd.read_csv(benchmark, sep="\t").s[0] if benchmark.exists() else None
     if not log.exists(): return "waiting", None
+    import nbformat                         # the checkout's environment has it, the wheel's need not
     try: executed = nbformat.read(notebook, as_version=4)
     except (OSError, ValueError): executed = nbformat.v4.new_notebook()         # papermill is writing it
     failed = any(output.output_type == "error" for cell in executed.cells for output in cell.get("outputs", []))

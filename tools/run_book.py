@@ -54,11 +54,12 @@ def hold(base):
     "Keep the run's folder for this process; the system lets go of the lock however the process ends."
     try:
         base.mkdir(parents=True, exist_ok=True)
-        lock = open(base / ".lock", "w")
+        lock = open(base / ".lock", "a")
     except OSError as error:
         raise InputError(f"{base} cannot be written ({error.strerror}); choose another folder by FMNIST_CLUSTER_RUNS.") from None
     try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError: raise InputError(f"{base} is in use by another `make run`; wait for it, or give another RUN=<name>.") from None
+    os.utime(base / ".lock")                   # `status` reads from it since when we work
     return lock
 
 
@@ -148,7 +149,7 @@ def make(runs, force=False, studies=None, profile=None, gpus=None, threads=None,
     "Make these runs, or these studies (all if the list is empty) for them, and say how it went; returns the exit code."
     if studies is not None and not (studies or STUDIES): raise InputError("there is no study yet; add one to STUDIES in workflow/book.py.")
     chapters = list(READS) if studies is None else needed(studies or STUDIES)
-    if gpus is None: gpus = torch.cuda.device_count() if profile in (None, *HERE) else 0
+    if gpus is None: gpus = torch.cuda.device_count() if profile in (None, "gpu") else 0
     profile = profile or ("gpu" if gpus else "local")
     for run in runs: check(run, chapters, profile in HERE)
     bases = {run: base_of(run) for run in runs}

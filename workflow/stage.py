@@ -85,7 +85,8 @@ if __name__ == "__main__":
         with held(source, fcntl.LOCK_SH), held(target): share(source, target)
     else:
         with held(Path(words[2]).parent): clear_litter(Path(words[2]).parent)
-        if int(words[0]) and (gpus := visible_gpus()): os.environ["CUDA_VISIBLE_DEVICES"], lock = hold_gpu(gpus)
+        if not int(words[0]): os.environ["CUDA_VISIBLE_DEVICES"] = ""            # a job that asked for no GPU takes none
+        elif gpus := visible_gpus(): os.environ["CUDA_VISIBLE_DEVICES"], lock = hold_gpu(gpus)
         from papermill.cli import papermill
         with tempfile.TemporaryDirectory(prefix="fmnist_cluster-") as folder:
             talk_through(folder)
