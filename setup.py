@@ -1,4 +1,5 @@
 "Everything the package says of itself stands in settings.ini; this file only reads it."
+
 import re
 from configparser import ConfigParser
 from pathlib import Path
@@ -10,7 +11,10 @@ config = ConfigParser()
 config.read(here / "settings.ini", encoding="utf-8")
 settings = config["DEFAULT"]
 
-extras = {name: settings[f"{name}_requirements"].split() for name in ("classical", "run", "cluster", "docs", "dev")}
+extras = {
+    name: settings[f"{name}_requirements"].split()
+    for name in ("classical", "run", "cluster", "docs", "dev")
+}
 extras["all"] = sorted({requirement for group in extras.values() for requirement in group})
 
 
@@ -23,7 +27,11 @@ setup(
     name=settings["lib_name"],
     version=settings["version"],
     description=settings["description"],
-    long_description=re.sub(r"!?\[[^]]*\]\((?!https?:|#)", away_from_home, (here / "README.md").read_text(encoding="utf-8")),
+    long_description=re.sub(
+        r"!?\[[^]]*\]\((?!https?:|#)",
+        away_from_home,
+        (here / "README.md").read_text(encoding="utf-8"),
+    ),
     long_description_content_type="text/markdown",
     keywords=settings["keywords"].split(),
     author=settings["author"],
@@ -31,14 +39,20 @@ setup(
     license="Apache-2.0",
     url=settings["git_url"],
     packages=find_packages(include=["fmnist_cluster*"]),
-    py_modules=["fmnist_cluster_cli", "fmnist_cluster_predict"],        # in tools/: they are commands and no part of the book
+    py_modules=[
+        "fmnist_cluster_cli",
+        "fmnist_cluster_predict",
+    ],  # in tools/: they are commands and no part of the book
     package_dir={"": "tools", settings["lib_name"]: settings["lib_name"]},
     options={"egg_info": {"egg_base": "."}},
     package_data={"fmnist_cluster": ["py.typed", "reference_model/*"]},
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
     extras_require=extras,
-    entry_points={"console_scripts": settings["console_scripts"].split(), "nbdev": [f"{settings['lib_name']}={settings['lib_name']}._modidx:d"]},
+    entry_points={
+        "console_scripts": settings["console_scripts"].split(),
+        "nbdev": [f"{settings['lib_name']}={settings['lib_name']}._modidx:d"],
+    },
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Science/Research",

@@ -41,7 +41,9 @@ class AEKMeans(SafeModel, ClusterMixin, TransformerMixin, BaseEstimator):
         Sum of squared distances to the centres, in the embedding.
     """
 
-    def __init__(self, n_clusters=10, autoencoder=None, n_init=20, device="auto", random_state=None):
+    def __init__(
+        self, n_clusters=10, autoencoder=None, n_init=20, device="auto", random_state=None
+    ):
         self.n_clusters, self.autoencoder, self.n_init = n_clusters, autoencoder, n_init
         self.device, self.random_state = device, random_state
 
@@ -57,7 +59,11 @@ class AEKMeans(SafeModel, ClusterMixin, TransformerMixin, BaseEstimator):
         with seeded(self.random_state) as seed, enough_memory(self):
             self.network_ = self._pretrained(vectors, seed)
             found = kmeans(self.transform(X), self.n_clusters, self.n_init, seed)
-        self.cluster_centers_, self.labels_, self.inertia_ = found.cluster_centers_, found.labels_, float(found.inertia_)
+        self.cluster_centers_, self.labels_, self.inertia_ = (
+            found.cluster_centers_,
+            found.labels_,
+            float(found.inertia_),
+        )
         return self
 
 # %% ../nbs/05_ae_kmeans.ipynb #015d5225
@@ -66,10 +72,13 @@ def _pretrained(self, X, seed):
     autoencoder = self.autoencoder
     if not hasattr(autoencoder, "network_"):
         autoencoder = clone(autoencoder) if autoencoder else Autoencoder(device=self.device)
-        if autoencoder.random_state is None: autoencoder.set_params(random_state=seed)
+        if autoencoder.random_state is None:
+            autoencoder.set_params(random_state=seed)
         autoencoder.fit(X)
     if autoencoder.n_features_in_ != X.shape[1]:
-        raise InputError(f"autoencoder was fitted on {autoencoder.n_features_in_} features and X has {X.shape[1]}; give one that was fitted on such data, or an unfitted one.")
+        raise InputError(
+            f"autoencoder was fitted on {autoencoder.n_features_in_} features and X has {X.shape[1]}; give one that was fitted on such data, or an unfitted one."
+        )
     return deepcopy(autoencoder.network_).to(pick_device(self.device))
 
 
@@ -83,7 +92,13 @@ def _transform(self, X):
 def _predict(self, X):
     "Nearest centre (n,) of X (n, d), in the embedding."
     z = torch.from_numpy(self.transform(X))
-    return torch.cdist(z, torch.from_numpy(self.cluster_centers_), compute_mode="donot_use_mm_for_euclid_dist").argmin(1).numpy()
+    return (
+        torch.cdist(
+            z, torch.from_numpy(self.cluster_centers_), compute_mode="donot_use_mm_for_euclid_dist"
+        )
+        .argmin(1)
+        .numpy()
+    )
 
 
 AEKMeans._pretrained, AEKMeans.transform, AEKMeans.predict = _pretrained, _transform, _predict

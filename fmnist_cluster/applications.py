@@ -29,14 +29,15 @@ def _to_8_bits(levels):
 def _as_grey(image):
     "An opened picture as a grey image (mode L), and remarks on what it had more."
     remarks = ["animated, its first frame is used"] if getattr(image, "is_animated", False) else []
-    image.draft("L", (448, 448))                # JPEG only: a large one is unpacked to a part of its size
+    image.draft("L", (448, 448))  # JPEG only: a large one is unpacked to a part of its size
     image = ImageOps.exif_transpose(image)
     if image.mode[0] in "IF":
         image = Image.fromarray(_to_8_bits(image))
         remarks.append("more than 8 bits a pixel, scaled to 8")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        if image.getextrema()[3][0] < 255: remarks.append("transparent, laid on white")
+        if image.getextrema()[3][0] < 255:
+            remarks.append("transparent, laid on white")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("L"), "; ".join(remarks)
 
@@ -64,16 +65,28 @@ def read_picture(path, max_pixels: int = 50_000_000):
         If the file cannot be used: one line that says why, to be read after its name.
     """
     path = Path(path)
-    if not path.is_file(): raise ValueError("is no file" if path.exists() else "is not there")
-    if path.stat().st_size == 0: raise ValueError("is empty")
-    with warnings.catch_warnings(action="ignore"):              # Pillow warns of what is refused here or does no harm
+    if not path.is_file():
+        raise ValueError("is no file" if path.exists() else "is not there")
+    if path.stat().st_size == 0:
+        raise ValueError("is empty")
+    with warnings.catch_warnings(
+        action="ignore"
+    ):  # Pillow warns of what is refused here or does no harm
         try:
             with Image.open(path) as image:
-                if image.width * image.height > max_pixels: raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
+                if image.width * image.height > max_pixels:
+                    raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
                 return _as_grey(image)
-        except Image.DecompressionBombError as error: raise ValueError(f"is too large ({error}); expected at most {max_pixels:,} pixels") from None
-        except UnidentifiedImageError: raise ValueError("is not a picture that can be read") from None
-        except Exception as error: raise ValueError(f"cannot be read ({' '.join(str(error).split())})") from None      # decoders raise whatever they stumble over
+        except Image.DecompressionBombError as error:
+            raise ValueError(
+                f"is too large ({error}); expected at most {max_pixels:,} pixels"
+            ) from None
+        except UnidentifiedImageError:
+            raise ValueError("is not a picture that can be read") from None
+        except Exception as error:
+            raise ValueError(
+                f"cannot be read ({' '.join(str(error).split())})"
+            ) from None  # decoders raise whatever they stumble over
 
 # %% ../nbs/09_applications.ipynb #9d839d1a
 def prepare(image, margin: int = 0) -> np.ndarray:
@@ -99,20 +112,38 @@ def prepare(image, margin: int = 0) -> np.ndarray:
     coarse = np.asarray(image.reduce(factor), dtype=np.float32)
     ground = np.median(np.concatenate([coarse[0], coarse[-1], coarse[:, 0], coarse[:, -1]]))
     distance = np.abs(coarse - ground)
-    if distance.max() < 16: raise ValueError("is of one colour, nothing is to be seen")
-    if image.size == (28, 28): return np.asarray(255 - coarse if ground > 127 else coarse, dtype=np.uint8)
+    if distance.max() < 16:
+        raise ValueError("is of one colour, nothing is to be seen")
+    if image.size == (28, 28):
+        return np.asarray(255 - coarse if ground > 127 else coarse, dtype=np.uint8)
     rows, columns = np.nonzero(distance > distance.max() / 10)
-    box = (columns.min() * factor, rows.min() * factor, min((columns.max() + 1) * factor, image.width), min((rows.max() + 1) * factor, image.height))
-    if 28 * min(box[2] - box[0], box[3] - box[1]) < max(box[2] - box[0], box[3] - box[1]): raise ValueError("shows a line, too thin for 28 x 28 pixels")
-    small = ImageOps.pad(image.crop(box), (28 - 2 * margin,) * 2, Image.Resampling.LANCZOS, color=round(float(ground)))
+    box = (
+        columns.min() * factor,
+        rows.min() * factor,
+        min((columns.max() + 1) * factor, image.width),
+        min((rows.max() + 1) * factor, image.height),
+    )
+    if 28 * min(box[2] - box[0], box[3] - box[1]) < max(box[2] - box[0], box[3] - box[1]):
+        raise ValueError("shows a line, too thin for 28 x 28 pixels")
+    small = ImageOps.pad(
+        image.crop(box),
+        (28 - 2 * margin,) * 2,
+        Image.Resampling.LANCZOS,
+        color=round(float(ground)),
+    )
     light = np.abs(np.asarray(small, dtype=np.float32) - ground)
-    return np.pad((light * (255 / max(light.max(), 1))).round().astype(np.uint8), margin)        # a hair may vanish in the means
+    return np.pad(
+        (light * (255 / max(light.max(), 1))).round().astype(np.uint8), margin
+    )  # a hair may vanish in the means
 
 # %% ../nbs/09_applications.ipynb #3e4dcff3
 def _folded(tensors, number):
     "Kernel (9 n_in, n_out) and bias (n_out,) of the convolution `number` of the encoder and the batch normalisation that follows it."
     kernel = tensors[f"network_.encoder.{number}.weight"]
-    gamma, beta, mu, variance = (tensors[f"network_.encoder.{number + 1}.{name}"] for name in ("weight", "bias", "running_mean", "running_var"))
+    gamma, beta, mu, variance = (
+        tensors[f"network_.encoder.{number + 1}.{name}"]
+        for name in ("weight", "bias", "running_mean", "running_var")
+    )
     scale = gamma / np.sqrt(variance + 1e-5)
     return (kernel.transpose(2, 3, 1, 0) * scale).reshape(-1, len(kernel)), beta - mu * scale
 
@@ -120,7 +151,9 @@ def _folded(tensors, number):
 def _convolve(x, kernel, bias, stride):
     "3 x 3 convolution of x (n, h, w, n_in), zeros around it, and a ReLU: (n, h / stride, w / stride, n_out)."
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    patches = sliding_window_view(padded, (3, 3), (1, 2))[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)
+    patches = sliding_window_view(padded, (3, 3), (1, 2))[:, ::stride, ::stride].transpose(
+        0, 1, 2, 4, 5, 3
+    )
     products = patches.reshape(-1, len(kernel)) @ kernel
     return np.maximum(products + bias, 0).reshape(*patches.shape[:3], -1)
 
@@ -134,26 +167,42 @@ class NumpyClassifier:
         Where `ContrastiveClassifier.save` or `PseudoLabelClassifier.save` wrote.
     """
 
-    predict_proba: Callable[..., np.ndarray]                # these two follow in a later cell
+    predict_proba: Callable[..., np.ndarray]  # these two follow in a later cell
     predict: Callable[..., np.ndarray]
 
     def __init__(self, folder):
         tensors = load_file(Path(folder) / "model.safetensors")
-        self._layers = [(*_folded(tensors, number), stride) for number, stride in ((0, 2), (3, 1), (6, 2), (9, 2))]
-        self._mean, self._scale, self._order = (tensors[f"network_.{name}"] for name in ("mean", "scale", "order"))
+        self._layers = [
+            (*_folded(tensors, number), stride)
+            for number, stride in ((0, 2), (3, 1), (6, 2), (9, 2))
+        ]
+        self._mean, self._scale, self._order = (
+            tensors[f"network_.{name}"] for name in ("mean", "scale", "order")
+        )
         self._temperature = tensors["network_.temperature"]
         depths = (0, 2) if "network_.heads.0.2.weight" in tensors else (0,)
-        self._heads = [[(tensors[f"network_.heads.{head}.{depth}.weight"].T, tensors[f"network_.heads.{head}.{depth}.bias"]) for depth in depths]
-                       for head in range(len(self._order))]
+        self._heads = [
+            [
+                (
+                    tensors[f"network_.heads.{head}.{depth}.weight"].T,
+                    tensors[f"network_.heads.{head}.{depth}.bias"],
+                )
+                for depth in depths
+            ]
+            for head in range(len(self._order))
+        ]
         self.n_clusters = self._order.shape[1]
 
     def transform(self, X) -> np.ndarray:
         "Features (n, 256) of images X (n, 28, 28) uint8."
-        return np.concatenate([self._encode(X[start:start + 50]) for start in range(0, len(X), 50)])        # 50 images stay in the cache
+        return np.concatenate(
+            [self._encode(X[start : start + 50]) for start in range(0, len(X), 50)]
+        )  # 50 images stay in the cache
 
     def _encode(self, X):
         x = np.asarray(X, dtype=np.float32)[..., None] / np.float32(255)
-        for layer in self._layers: x = _convolve(x, *layer)
+        for layer in self._layers:
+            x = _convolve(x, *layer)
         return x.mean((1, 2))
 
 # %% ../nbs/09_applications.ipynb #79a35d7b
@@ -172,7 +221,13 @@ def _answer(head, features):
 def _numpy_predict_proba(self, X):
     "Probability (n, n_clusters) of each cluster for images X (n, 28, 28) uint8."
     features = (self.transform(X) - self._mean) / self._scale
-    p = np.mean([_softmax(_answer(head, features))[:, order] for head, order in zip(self._heads, self._order)], axis=0)
+    p = np.mean(
+        [
+            _softmax(_answer(head, features))[:, order]
+            for head, order in zip(self._heads, self._order)
+        ],
+        axis=0,
+    )
     return _softmax(np.log(np.maximum(p, 1e-12)) / self._temperature)
 
 
@@ -204,29 +259,43 @@ def load_classifier(folder=None):
         If no such model can be read there.
     """
     folder = Path(folder or str(importlib.resources.files("fmnist_cluster") / "reference_model"))
-    if not (folder / "config.json").is_file(): raise ValueError(f"{folder} holds no model; expected the folder of a saved classifier, such as runs/<run>/<dataset>/seed=<n>/07_pseudo_label/pseudo_label_full.")
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"{folder} holds no model; expected the folder of a saved classifier, such as runs/<run>/<dataset>/seed=<n>/07_pseudo_label/pseudo_label_full."
+        )
     try:
         config = json.loads((folder / "config.json").read_text())
         kind, encoder = config["class"], config["parameters"].get("encoder", "small")
-        if kind not in ("ContrastiveClassifier", "PseudoLabelClassifier"): raise ValueError(f"it is a {kind}; expected a classifier of chapter 07")
+        if kind not in ("ContrastiveClassifier", "PseudoLabelClassifier"):
+            raise ValueError(f"it is a {kind}; expected a classifier of chapter 07")
         classifier = NumpyClassifier(folder) if encoder == "small" else _with_pytorch(folder, kind)
         named = [f"cluster {number}" for number in range(classifier.n_clusters)]
-        if (folder / "names.json").exists(): named = json.loads((folder / "names.json").read_text())
-        if len(named) != classifier.n_clusters: raise ValueError(f"names.json has {len(named)} names for {classifier.n_clusters} clusters")
-    except Exception as error: raise ValueError(f"the model in {folder} cannot be used ({error}).") from None
+        if (folder / "names.json").exists():
+            named = json.loads((folder / "names.json").read_text())
+        if len(named) != classifier.n_clusters:
+            raise ValueError(
+                f"names.json has {len(named)} names for {classifier.n_clusters} clusters"
+            )
+    except Exception as error:
+        raise ValueError(f"the model in {folder} cannot be used ({error}).") from None
     return classifier, list(named)
 
 
 def _with_pytorch(folder, kind):
-    from fmnist_cluster import pseudo_label         # here, since it takes seconds
+    from fmnist_cluster import pseudo_label  # here, since it takes seconds
+
     return getattr(pseudo_label, kind).load(folder)
 
 # %% ../nbs/09_applications.ipynb #e40abe21
 def list_files(paths):
     "Yield the files among `paths`, and those that lie in the folders among them, sorted by name; hidden ones are left out."
     for path in map(Path, paths):
-        try: yield from sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-        except OSError: yield path                          # no folder, or one that may not be read: `read_picture` will say so
+        try:
+            yield from sorted(
+                file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")
+            )
+        except OSError:
+            yield path  # no folder, or one that may not be read: `read_picture` will say so
 
 
 def predict_pictures(files, classifier, names, batch_size: int = 500):
@@ -246,23 +315,31 @@ def predict_pictures(files, classifier, names, batch_size: int = 500):
         `file`, `class`, `probability` (0 to 1), `alternatives` (two more, as a list of `class` and `probability`) and `remark`; or `file` and `error`.
     """
     for start in range(0, len(files), batch_size):
-        rows = [_prepared(file) for file in files[start:start + batch_size]]
+        rows = [_prepared(file) for file in files[start : start + batch_size]]
         images = [row.pop("image") for row in rows if "image" in row]
         answers = iter(classifier.predict_proba(np.stack(images)) if images else [])
-        for row in rows: yield row if "error" in row else row | _best(next(answers), names)
+        for row in rows:
+            yield row if "error" in row else row | _best(next(answers), names)
 
 
 def _prepared(file):
     "A file's name, and its image and remark or the error."
-    try: picture, remark = read_picture(file)
-    except (ValueError, OSError) as error: return {"file": str(file), "error": str(error)}
-    try: return {"file": str(file), "image": prepare(picture), "remark": remark}
-    except ValueError as error: return {"file": str(file), "error": str(error)}
+    try:
+        picture, remark = read_picture(file)
+    except (ValueError, OSError) as error:
+        return {"file": str(file), "error": str(error)}
+    try:
+        return {"file": str(file), "image": prepare(picture), "remark": remark}
+    except ValueError as error:
+        return {"file": str(file), "error": str(error)}
 
 
 def _best(probability, names):
     "The most probable cluster and the two after it, of one image's probabilities (k,)."
-    first, *others = [{"class": names[number], "probability": round(float(probability[number]), 4)} for number in np.argsort(-probability, kind="stable")[:3]]
+    first, *others = [
+        {"class": names[number], "probability": round(float(probability[number]), 4)}
+        for number in np.argsort(-probability, kind="stable")[:3]
+    ]
     return first | {"alternatives": others}
 
 # %% ../nbs/09_applications.ipynb #73ded9a5
@@ -281,7 +358,7 @@ def name_clusters(probability, labels) -> np.ndarray:
     ndarray of int of shape (n_clusters,)
         The class of each cluster.
     """
-    from scipy.optimize import linear_sum_assignment    # here, since `predict` has no use for it
+    from scipy.optimize import linear_sum_assignment  # here, since `predict` has no use for it
 
     votes = np.asarray(probability).T @ np.eye(np.shape(probability)[1])[np.asarray(labels)]
     return linear_sum_assignment(votes, maximize=True)[1]
@@ -300,5 +377,6 @@ def nearest_distance(features, centres) -> np.ndarray:
     ndarray of shape (n,)
         Euclidean distances, in the units of the features.
     """
-    from scipy.spatial.distance import cdist                    # here, for `predict` does without
+    from scipy.spatial.distance import cdist  # here, for `predict` does without
+
     return cdist(features, centres).min(1)

@@ -19,7 +19,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .baseline import check_at_least, check_vectors
-from .core import Checkpoint, InputError, SafeModel, enough_memory, pick_device, seeded
+from fmnist_cluster.core import (
+    Checkpoint,
+    InputError,
+    SafeModel,
+    enough_memory,
+    pick_device,
+    seeded,
+)
 
 # %% ../nbs/04_autoencoder.ipynb #1e7c435f
 def mlp(*sizes: int) -> nn.Sequential:
@@ -53,8 +60,12 @@ def batches(n: int, batch_size: int, device="cpu"):
 # %% ../nbs/04_autoencoder.ipynb #cab8f1d7
 def _has_fast_bfloat16(device: torch.device) -> bool:
     "Whether the device multiplies bfloat16 in hardware."
-    if device.type == "cuda": return torch.cuda.get_device_capability(device) >= (8, 0)
-    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and any(
+        getattr(torch.cpu, name, bool)()
+        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
 
 
 def autocast(device, precision: str = "auto"):
@@ -76,15 +87,20 @@ def make_optimizer(name: str, parameters, lr: float) -> torch.optim.Optimizer:
     "Adam, or SGD with momentum 0.9, over `parameters`; one fused kernel for all of them where torch has it."
     parameters = list(parameters)
     fused = parameters[0].device.type in ("cpu", "cuda")
-    if name == "adam": return torch.optim.Adam(parameters, lr=lr, fused=fused)
-    if name == "sgd": return torch.optim.SGD(parameters, lr=lr, momentum=0.9, fused=fused)
+    if name == "adam":
+        return torch.optim.Adam(parameters, lr=lr, fused=fused)
+    if name == "sgd":
+        return torch.optim.SGD(parameters, lr=lr, momentum=0.9, fused=fused)
     raise InputError(f"optimizer is {name!r}; expected adam or sgd.")
 
 # %% ../nbs/04_autoencoder.ipynb #96f9ef4d
 def check_not_diverged(estimator, value: float):
     "InputError if `value`, which training watches, is not finite."
-    if math.isfinite(value): return
-    raise InputError(f"{type(estimator).__name__} has diverged: its loss is no longer finite. Scale X to about [0, 1], or give less than lr={estimator.lr}.")
+    if math.isfinite(value):
+        return
+    raise InputError(
+        f"{type(estimator).__name__} has diverged: its loss is no longer finite. Scale X to about [0, 1], or give less than lr={estimator.lr}."
+    )
 
 # %% ../nbs/04_autoencoder.ipynb #9f1d21f7
 class Autoencoder(SafeModel, TransformerMixin, BaseEstimator):
@@ -116,18 +132,37 @@ class Autoencoder(SafeModel, TransformerMixin, BaseEstimator):
         `epoch`, `loss` and, if `held_out` was given, `held_out_loss`.
     """
 
-    def __init__(self, n_components=10, hidden=(500, 500, 2000), epochs=50, batch_size=256, optimizer="adam", lr=0.001,
-                 precision="auto", device="auto", random_state=None, verbose=False):
-        self.n_components, self.hidden, self.epochs, self.batch_size = n_components, hidden, epochs, batch_size
+    def __init__(
+        self,
+        n_components=10,
+        hidden=(500, 500, 2000),
+        epochs=50,
+        batch_size=256,
+        optimizer="adam",
+        lr=0.001,
+        precision="auto",
+        device="auto",
+        random_state=None,
+        verbose=False,
+    ):
+        self.n_components, self.hidden, self.epochs, self.batch_size = (
+            n_components,
+            hidden,
+            epochs,
+            batch_size,
+        )
         self.optimizer, self.lr, self.precision = optimizer, lr, precision
         self.device, self.random_state, self.verbose = device, random_state, verbose
 
-    def _build_network(self): return AutoencoderNet(self.n_features_in_, *self.hidden, self.n_components)
+    def _build_network(self):
+        return AutoencoderNet(self.n_features_in_, *self.hidden, self.n_components)
 
     def fit(self, X, y=None, held_out=None, checkpoint=None):
         "Train on X (n, d); `y` is ignored; `held_out` (m, d) is only measured; a `Checkpoint` lets a killed fit go on."
         X = check_vectors(self, X, reset=True)
-        check_at_least(1, n_components=self.n_components, epochs=self.epochs, batch_size=self.batch_size)
+        check_at_least(
+            1, n_components=self.n_components, epochs=self.epochs, batch_size=self.batch_size
+        )
         device = pick_device(self.device)
         with seeded(self.random_state), enough_memory(self):
             self.network_ = self._build_network().to(device)
@@ -135,20 +170,32 @@ class Autoencoder(SafeModel, TransformerMixin, BaseEstimator):
             X, checkpoint = torch.as_tensor(X, device=device), checkpoint or Checkpoint()
             self.history_ = checkpoint.restore(self.network_, optimizer).get("history", [])
             done = len(self.history_)
-            for epoch in tqdm(range(done, self.epochs), "autoencoder", initial=done, total=self.epochs, disable=not self.verbose, mininterval=5):
+            for epoch in tqdm(
+                range(done, self.epochs),
+                "autoencoder",
+                initial=done,
+                total=self.epochs,
+                disable=not self.verbose,
+                mininterval=5,
+            ):
                 self.network_.train()
-                total = sum(self._step(X[batch], optimizer) * len(batch) for batch in batches(len(X), self.batch_size, device))
+                total = sum(
+                    self._step(X[batch], optimizer) * len(batch)
+                    for batch in batches(len(X), self.batch_size, device)
+                )
                 check_not_diverged(self, float(total))
                 self.network_.eval()
                 self.history_.append({"epoch": epoch + 1, "loss": float(total) / len(X)})
-                if held_out is not None: self.history_[-1]["held_out_loss"] = self._loss_on(held_out)
+                if held_out is not None:
+                    self.history_[-1]["held_out_loss"] = self._loss_on(held_out)
                 checkpoint.save(self.network_, optimizer, history=self.history_)
         return self
 
 # %% ../nbs/04_autoencoder.ipynb #b77aae48
 def _loss(self, x):
     "What is minimised, for the batch x (n, d)."
-    with autocast(x.device, self.precision): return reconstruction_loss(x, self.network_(x)[1])
+    with autocast(x.device, self.precision):
+        return reconstruction_loss(x, self.network_(x)[1])
 
 
 def _step(self, x, optimizer):
@@ -184,7 +231,12 @@ def _loss_on(self, X):
 
 
 Autoencoder.transform, Autoencoder.inverse_transform = _transform, _inverse_transform
-Autoencoder._loss, Autoencoder._step, Autoencoder._apply, Autoencoder._loss_on = _loss, _step, _apply, _loss_on
+Autoencoder._loss, Autoencoder._step, Autoencoder._apply, Autoencoder._loss_on = (
+    _loss,
+    _step,
+    _apply,
+    _loss_on,
+)
 
 # %% ../nbs/04_autoencoder.ipynb #bb09fe4c
 class ConvAutoencoderNet(nn.Module):
@@ -195,11 +247,27 @@ class ConvAutoencoderNet(nn.Module):
         a, b, c = channels
         then = lambda width: [nn.BatchNorm2d(width), nn.ReLU()] if batch_norm else [nn.ReLU()]
         self.encoder = nn.Sequential(
-            nn.Unflatten(1, (1, 28, 28)), nn.Conv2d(1, a, 5, 2, 2), *then(a), nn.Conv2d(a, b, 5, 2, 2), *then(b),
-            nn.Conv2d(b, c, 3, 2), *then(c), nn.Flatten(), nn.Linear(9 * c, n_components))
+            nn.Unflatten(1, (1, 28, 28)),
+            nn.Conv2d(1, a, 5, 2, 2),
+            *then(a),
+            nn.Conv2d(a, b, 5, 2, 2),
+            *then(b),
+            nn.Conv2d(b, c, 3, 2),
+            *then(c),
+            nn.Flatten(),
+            nn.Linear(9 * c, n_components),
+        )
         self.decoder = nn.Sequential(
-            nn.Linear(n_components, 9 * c), nn.ReLU(), nn.Unflatten(1, (c, 3, 3)), nn.ConvTranspose2d(c, b, 3, 2), *then(b),
-            nn.ConvTranspose2d(b, a, 5, 2, 2, output_padding=1), *then(a), nn.ConvTranspose2d(a, 1, 5, 2, 2, output_padding=1), nn.Flatten())
+            nn.Linear(n_components, 9 * c),
+            nn.ReLU(),
+            nn.Unflatten(1, (c, 3, 3)),
+            nn.ConvTranspose2d(c, b, 3, 2),
+            *then(b),
+            nn.ConvTranspose2d(b, a, 5, 2, 2, output_padding=1),
+            *then(a),
+            nn.ConvTranspose2d(a, 1, 5, 2, 2, output_padding=1),
+            nn.Flatten(),
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         "Embedding and reconstruction of x (n, 784)."
@@ -220,13 +288,39 @@ class ConvAutoencoder(Autoencoder):
         As in `Autoencoder`, like attributes and methods.
     """
 
-    def __init__(self, n_components=10, hidden=(32, 64, 128), epochs=50, batch_size=256, optimizer="adam", lr=0.001, batch_norm=False,
-                 precision="auto", device="auto", random_state=None, verbose=False):
-        super().__init__(n_components, hidden, epochs, batch_size, optimizer, lr, precision, device, random_state, verbose)
+    def __init__(
+        self,
+        n_components=10,
+        hidden=(32, 64, 128),
+        epochs=50,
+        batch_size=256,
+        optimizer="adam",
+        lr=0.001,
+        batch_norm=False,
+        precision="auto",
+        device="auto",
+        random_state=None,
+        verbose=False,
+    ):
+        super().__init__(
+            n_components,
+            hidden,
+            epochs,
+            batch_size,
+            optimizer,
+            lr,
+            precision,
+            device,
+            random_state,
+            verbose,
+        )
         self.batch_norm = batch_norm
 
     def _build_network(self):
-        if self.n_features_in_ != 784: raise InputError(f"ConvAutoencoder got {self.n_features_in_} features; expected flat images of 28 x 28, that is 784.")
+        if self.n_features_in_ != 784:
+            raise InputError(
+                f"ConvAutoencoder got {self.n_features_in_} features; expected flat images of 28 x 28, that is 784."
+            )
         return ConvAutoencoderNet(self.hidden, self.n_components, self.batch_norm)
 
 # %% ../nbs/04_autoencoder.ipynb #52921d6b
@@ -258,31 +352,82 @@ class StackedAutoencoder(Autoencoder):
         `part` (1, 2, ... for the layers, "whole"), `step` and `loss`, the mean since the last entry, in units of the mean square.
     """
 
-    def __init__(self, n_components=10, hidden=(500, 500, 2000), layer_steps=50_000, fine_steps=100_000, dropout=0.2, lr=0.1, decay_steps=20_000,
-                 batch_size=256, precision="auto", device="auto", random_state=None, verbose=False):
-        self.n_components, self.hidden, self.layer_steps, self.fine_steps = n_components, hidden, layer_steps, fine_steps
-        self.dropout, self.lr, self.decay_steps, self.batch_size = dropout, lr, decay_steps, batch_size
-        self.precision, self.device, self.random_state, self.verbose = precision, device, random_state, verbose
+    def __init__(
+        self,
+        n_components=10,
+        hidden=(500, 500, 2000),
+        layer_steps=50_000,
+        fine_steps=100_000,
+        dropout=0.2,
+        lr=0.1,
+        decay_steps=20_000,
+        batch_size=256,
+        precision="auto",
+        device="auto",
+        random_state=None,
+        verbose=False,
+    ):
+        self.n_components, self.hidden, self.layer_steps, self.fine_steps = (
+            n_components,
+            hidden,
+            layer_steps,
+            fine_steps,
+        )
+        self.dropout, self.lr, self.decay_steps, self.batch_size = (
+            dropout,
+            lr,
+            decay_steps,
+            batch_size,
+        )
+        self.precision, self.device, self.random_state, self.verbose = (
+            precision,
+            device,
+            random_state,
+            verbose,
+        )
 
 # %% ../nbs/04_autoencoder.ipynb #2288696e
 def _fit_stacked(self, X, y=None):
     "Train on X (n, d); `y` is ignored."
     X = torch.as_tensor(check_vectors(self, X, reset=True), device=pick_device(self.device))
-    check_at_least(1, n_components=self.n_components, batch_size=self.batch_size, decay_steps=self.decay_steps)
+    check_at_least(
+        1, n_components=self.n_components, batch_size=self.batch_size, decay_steps=self.decay_steps
+    )
     scale = X.square().mean().sqrt().clamp_min(1e-12)
     with seeded(self.random_state), enough_memory(self):
         self.network_, self.history_ = self._build_network().to(X.device), []
-        for name, weight in self.network_.named_parameters(): (nn.init.normal_(weight, 0, .01) if name.endswith("weight") else nn.init.zeros_(weight))
+        for name, weight in self.network_.named_parameters():
+            (
+                nn.init.normal_(weight, 0, 0.01)
+                if name.endswith("weight")
+                else nn.init.zeros_(weight)
+            )
         inputs, depth = X / scale, len(self.hidden) + 1
         for i in range(depth):
-            encode, decode = (half[2 * k:2 * k + 2] for half, k in ((self.network_.encoder, i), (self.network_.decoder, depth - 1 - i)))
+            encode, decode = (
+                half[2 * k : 2 * k + 2]
+                for half, k in ((self.network_.encoder, i), (self.network_.decoder, depth - 1 - i))
+            )
             drop = lambda x: F.dropout(x, self.dropout)
-            self._descend(i + 1, inputs, [*encode.parameters(), *decode.parameters()], lambda x: decode(drop(encode(drop(x)))), self.layer_steps)
+            self._descend(
+                i + 1,
+                inputs,
+                [*encode.parameters(), *decode.parameters()],
+                lambda x: decode(drop(encode(drop(x)))),
+                self.layer_steps,
+            )
             inputs = apply_in_batches(encode, inputs)
-        self._descend("whole", X / scale, self.network_.parameters(), lambda x: self.network_(x)[1], self.fine_steps)
+        self._descend(
+            "whole",
+            X / scale,
+            self.network_.parameters(),
+            lambda x: self.network_(x)[1],
+            self.fine_steps,
+        )
     with torch.no_grad():
         self.network_.encoder[0].weight /= scale
-        for weight in self.network_.decoder[-1].parameters(): weight *= scale
+        for weight in self.network_.decoder[-1].parameters():
+            weight *= scale
     return self
 
 # %% ../nbs/04_autoencoder.ipynb #0da28dd9
@@ -291,20 +436,28 @@ def _descend(self, part, X, parameters, reconstruct, steps):
     optimizer = make_optimizer("sgd", parameters, self.lr)
     todo: list[Tensor] = []
     losses: list[Tensor] = []
-    schedule = torch.optim.lr_scheduler.StepLR(optimizer, self.decay_steps, .1)
-    for step in tqdm(range(1, steps + 1), f"layer {part}" if part != "whole" else part, disable=not self.verbose, mininterval=5):
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, self.decay_steps, 0.1)
+    for step in tqdm(
+        range(1, steps + 1),
+        f"layer {part}" if part != "whole" else part,
+        disable=not self.verbose,
+        mininterval=5,
+    ):
         todo = todo or list(batches(len(X), self.batch_size, X.device))
         x = X[todo.pop()]
-        with autocast(X.device, self.precision): loss = reconstruction_loss(x, reconstruct(x))
+        with autocast(X.device, self.precision):
+            loss = reconstruction_loss(x, reconstruct(x))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
         losses.append(loss.detach())
         if step % 1000 == 0 or step == steps:
-            self.history_.append({"part": part, "step": step, "loss": float(torch.stack(losses).mean())})
+            self.history_.append(
+                {"part": part, "step": step, "loss": float(torch.stack(losses).mean())}
+            )
             check_not_diverged(self, self.history_[-1]["loss"])
             losses = []
 
 
-StackedAutoencoder.fit, StackedAutoencoder._descend = _fit_stacked, _descend    # type: ignore[assignment]
+StackedAutoencoder.fit, StackedAutoencoder._descend = _fit_stacked, _descend  # type: ignore[assignment]

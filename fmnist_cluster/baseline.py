@@ -15,43 +15,79 @@ import joblib
 import numpy as np
 from scipy.cluster.hierarchy import fcluster
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin, clone
-from sklearn.cluster import DBSCAN, OPTICS, AgglomerativeClustering, KMeans, MiniBatchKMeans, SpectralClustering
+from sklearn.cluster import (
+    DBSCAN,
+    OPTICS,
+    AgglomerativeClustering,
+    KMeans,
+    MiniBatchKMeans,
+    SpectralClustering,
+)
 from sklearn.decomposition import NMF, PCA
 from sklearn.mixture import GaussianMixture
-from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestNeighbors, kneighbors_graph
+from sklearn.neighbors import (
+    KNeighborsClassifier,
+    KNeighborsRegressor,
+    NearestNeighbors,
+    kneighbors_graph,
+)
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .core import InputError, SafeModel, code_version, enough_memory, fingerprint, load_artefact, measured
+from fmnist_cluster.core import (
+    InputError,
+    SafeModel,
+    code_version,
+    enough_memory,
+    fingerprint,
+    load_artefact,
+    measured,
+)
 from .metrics import external_scores, match_clusters
 
 # %% ../nbs/03_baseline.ipynb #520d02da
 def check_n_clusters(X, n_clusters) -> int:
     "`n_clusters`, if that many clusters can be found among the rows of `X`; else an InputError that says why not."
-    if isinstance(n_clusters, bool) or not isinstance(n_clusters, (int, np.integer)) or n_clusters < 1:
+    if (
+        isinstance(n_clusters, bool)
+        or not isinstance(n_clusters, (int, np.integer))
+        or n_clusters < 1
+    ):
         raise InputError(f"n_clusters is {n_clusters!r}; expected a whole number of at least 1.")
     if len(X) < n_clusters:
-        raise InputError(f"n_clusters is {n_clusters} for n_samples={len(X)}; expected at most one cluster a sample.")
+        raise InputError(
+            f"n_clusters is {n_clusters} for n_samples={len(X)}; expected at most one cluster a sample."
+        )
     distinct = set()
     for row in np.asarray(X):
         distinct.add(row.tobytes())
-        if len(distinct) >= n_clusters: return int(n_clusters)
-    raise InputError(f"n_clusters is {n_clusters} and only {len(distinct)} rows of X differ; ask for at most {len(distinct)} clusters.")
+        if len(distinct) >= n_clusters:
+            return int(n_clusters)
+    raise InputError(
+        f"n_clusters is {n_clusters} and only {len(distinct)} rows of X differ; ask for at most {len(distinct)} clusters."
+    )
 
 # %% ../nbs/03_baseline.ipynb #93fce072
 def check_at_least(least, **values):
     "InputError if one of the parameters is not a number of at least `least`."
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not value >= least:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float, np.number))
+            or not value >= least
+        ):
             raise InputError(f"{name} is {value!r}; expected a number of at least {least}.")
 
 # %% ../nbs/03_baseline.ipynb #3b9aa667
 def check_vectors(estimator, X, reset=False, dtype=np.float32) -> np.ndarray:
     "X as (n, d) of `dtype`, finite, rows in order, of the width seen in `fit` (`reset=True` sets it); else an InputError of one line."
-    try: return validate_data(estimator, X, dtype=dtype, order="C", reset=reset)
+    try:
+        return validate_data(estimator, X, dtype=dtype, order="C", reset=reset)
     except ValueError as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{reason} {type(estimator).__name__} expects X of shape (n_samples, n_features), finite numbers. Reshape your data if it has another shape.") from None
+        raise InputError(
+            f"{reason} {type(estimator).__name__} expects X of shape (n_samples, n_features), finite numbers. Reshape your data if it has another shape."
+        ) from None
 
 # %% ../nbs/03_baseline.ipynb #69bce885
 class RandomAssignment(SafeModel, ClusterMixin, BaseEstimator):
@@ -81,7 +117,9 @@ class RandomAssignment(SafeModel, ClusterMixin, BaseEstimator):
         "Cluster ids (n,) of X (n, d)."
         check_is_fitted(self)
         X = check_vectors(self, X)
-        return np.array([zlib.crc32(row.tobytes(), self.start_) % self.n_clusters for row in X], dtype=np.int64)
+        return np.array(
+            [zlib.crc32(row.tobytes(), self.start_) % self.n_clusters for row in X], dtype=np.int64
+        )
 
 # %% ../nbs/03_baseline.ipynb #a96b6267
 def kmeans(X, n_clusters: int = 10, n_init: int = 20, random_state=None) -> KMeans:
@@ -93,22 +131,33 @@ def kmeans(X, n_clusters: int = 10, n_init: int = 20, random_state=None) -> KMea
         If X is not a finite (n, d) array, or `n_clusters` clusters cannot be found among its rows.
     """
     model = KMeans(n_clusters, n_init=n_init, random_state=random_state)
-    X = check_vectors(model, X, reset=True, dtype=(np.float64, np.float32))     # as its `predict` will read them
+    X = check_vectors(
+        model, X, reset=True, dtype=(np.float64, np.float32)
+    )  # as its `predict` will read them
     check_n_clusters(X, n_clusters)
     return model.fit(X)
 
 # %% ../nbs/03_baseline.ipynb #e197f870
 def _umap(n_components, random_state, **settings):
     from umap import UMAP
-    return UMAP(min_dist=0.0, n_components=n_components, random_state=random_state, n_jobs=1, **settings)
+
+    return UMAP(
+        min_dist=0.0, n_components=n_components, random_state=random_state, n_jobs=1, **settings
+    )
 
 
-REDUCERS: dict = {          # name -> what makes a transformer, of (n_components, random_state)
+REDUCERS: dict = {  # name -> what makes a transformer, of (n_components, random_state)
     "pca": lambda n_components, seed: PCA(n_components, random_state=seed),
-    "nmf": lambda n_components, seed: NMF(n_components, init="nndsvda", tol=1e-3, max_iter=400, random_state=seed),
+    "nmf": lambda n_components, seed: NMF(
+        n_components, init="nndsvda", tol=1e-3, max_iter=400, random_state=seed
+    ),
     "umap": _umap,
-    "mutual_umap": lambda n_components, seed: PlacedByNeighbours(_umap(n_components, seed, set_op_mix_ratio=0.0)),   # edges there in both directions
-    "densmap": lambda n_components, seed: PlacedByNeighbours(_umap(n_components, seed, densmap=True)),
+    "mutual_umap": lambda n_components, seed: PlacedByNeighbours(
+        _umap(n_components, seed, set_op_mix_ratio=0.0)
+    ),  # edges there in both directions
+    "densmap": lambda n_components, seed: PlacedByNeighbours(
+        _umap(n_components, seed, densmap=True)
+    ),
 }
 
 # %% ../nbs/03_baseline.ipynb #0c41502a
@@ -135,7 +184,8 @@ class PlacedByNeighbours(TransformerMixin, BaseEstimator):
         places = clone(self.reducer).fit_transform(X)
         found = np.isfinite(places).all(axis=1)
         self.placed_ = KNeighborsRegressor(self.n_neighbors).fit(X[found], places[found])
-        if not found.all(): places[~found] = self.placed_.predict(X[~found])
+        if not found.all():
+            places[~found] = self.placed_.predict(X[~found])
         return places
 
     def transform(self, X):
@@ -193,11 +243,13 @@ class Ward(ClusterMixin, BaseEstimator):
         The tree as SciPy writes it.
     """
 
-    def __init__(self, n_clusters=10): self.n_clusters = n_clusters
+    def __init__(self, n_clusters=10):
+        self.n_clusters = n_clusters
 
     def fit(self, X, y=None):
         "Build the tree of X (n, d) and cut it; `y` is ignored."
         from fastcluster import linkage_vector
+
         self.tree_ = linkage_vector(np.asarray(X, dtype=np.float64), "ward")
         self.labels_ = fcluster(self.tree_, self.n_clusters, "maxclust") - 1
         return self
@@ -206,13 +258,17 @@ class Ward(ClusterMixin, BaseEstimator):
 def relative_validity(tree, labels) -> float:
     "Density-based validity of `labels` (n,), -1 noise, over the edges of a spanning tree (n - 1, 3: row, row, length); from -1 to 1, 0 for one cluster."
     k, length = int(np.max(labels)) + 1, tree[:, 2]
-    if k < 2: return 0.0
+    if k < 2:
+        return 0.0
     a, b = labels[tree[:, :2].astype(int)].T
     inside, between = (a == b) & (a >= 0), (a != b) & (a >= 0) & (b >= 0)
-    longest = length[np.isfinite(length)].max()                 # parts that the library found no way between are joined by an infinite edge
+    longest = length[
+        np.isfinite(length)
+    ].max()  # parts that the library found no way between are joined by an infinite edge
     sparseness, separation = np.zeros(k), np.full(k, 2 * longest)
     np.maximum.at(sparseness, a[inside], length[inside])
-    for end in (a, b): np.minimum.at(separation, end[between], length[between])
+    for end in (a, b):
+        np.minimum.at(separation, end[between], length[between])
     validity = (separation - sparseness) / np.maximum(separation, sparseness)
     return float((np.bincount(labels[labels >= 0], minlength=k) * validity).sum() / len(labels))
 
@@ -237,50 +293,81 @@ class TunedHDBSCAN(ClusterMixin, BaseEstimator):
         `min_cluster_size`, `min_samples`, `n_clusters`, `noise` and `validity` of every setting tried.
     """
 
-    def __init__(self, min_cluster_sizes=(0, 0.001, 0.005, 0.02), min_samples=(5, 25), merge_to=None):
-        self.min_cluster_sizes, self.min_samples, self.merge_to = min_cluster_sizes, min_samples, merge_to
+    def __init__(
+        self, min_cluster_sizes=(0, 0.001, 0.005, 0.02), min_samples=(5, 25), merge_to=None
+    ):
+        self.min_cluster_sizes, self.min_samples, self.merge_to = (
+            min_cluster_sizes,
+            min_samples,
+            merge_to,
+        )
 
     def fit(self, X, y=None):
         "Try every setting on X (n, d) and keep the one of highest validity; `y` is ignored."
         from fast_hdbscan.hdbscan import clusters_from_spanning_tree, compute_minimum_spanning_tree
+
         X, self.trials_, best = np.asarray(X, dtype=np.float32), [], -np.inf
         for samples in self.min_samples:
             tree = compute_minimum_spanning_tree(X, min_samples=samples)[0]
             for size in sorted({max(5, round(share * len(X))) for share in self.min_cluster_sizes}):
                 labels = np.asarray(clusters_from_spanning_tree(tree, min_cluster_size=size)[0])
                 validity = relative_validity(tree, labels)
-                self.trials_.append({"min_cluster_size": size, "min_samples": samples, "n_clusters": int(labels.max()) + 1,
-                                     "noise": float((labels < 0).mean()), "validity": validity})
-                if validity > best: self.labels_, best = labels, validity
-        if self.merge_to and self.labels_.max() >= self.merge_to: self.labels_ = self._merged(X)
+                self.trials_.append(
+                    {
+                        "min_cluster_size": size,
+                        "min_samples": samples,
+                        "n_clusters": int(labels.max()) + 1,
+                        "noise": float((labels < 0).mean()),
+                        "validity": validity,
+                    }
+                )
+                if validity > best:
+                    self.labels_, best = labels, validity
+        if self.merge_to and self.labels_.max() >= self.merge_to:
+            self.labels_ = self._merged(X)
         return self
 
     def _merged(self, X):
         "The clusters found, joined until `merge_to` are left."
-        centroids = np.stack([X[self.labels_ == cluster].mean(0) for cluster in range(self.labels_.max() + 1)])
-        return np.append(AgglomerativeClustering(self.merge_to).fit_predict(centroids), -1)[self.labels_]       # noise, -1, takes the last
+        centroids = np.stack(
+            [X[self.labels_ == cluster].mean(0) for cluster in range(self.labels_.max() + 1)]
+        )
+        return np.append(AgglomerativeClustering(self.merge_to).fit_predict(centroids), -1)[
+            self.labels_
+        ]  # noise, -1, takes the last
 
 # %% ../nbs/03_baseline.ipynb #08bec08a
 def neighbour_radius(X, n_neighbors: int = 10, share: float = 0.9, n_samples: int = 2000) -> float:
     "Distance within which `share` of the first `n_samples` rows of X (n, d) have their `n_neighbors`-th neighbour."
-    distances, _ = NearestNeighbors(n_neighbors=min(n_neighbors + 1, len(X))).fit(X).kneighbors(X[:n_samples])
+    distances, _ = (
+        NearestNeighbors(n_neighbors=min(n_neighbors + 1, len(X))).fit(X).kneighbors(X[:n_samples])
+    )
     return float(np.quantile(distances[:, -1], share))
 
 # %% ../nbs/03_baseline.ipynb #bfb8f95f
-def _knn_graph(X): return kneighbors_graph(X, min(10, len(X) - 1), include_self=False)
+def _knn_graph(X):
+    return kneighbors_graph(X, min(10, len(X) - 1), include_self=False)
 
 
-CLUSTERERS = {              # name -> what makes a clusterer, of (X, n_clusters, random_state)
+CLUSTERERS = {  # name -> what makes a clusterer, of (X, n_clusters, random_state)
     "kmeans": lambda X, k, seed: KMeans(k, n_init=20, random_state=seed),
     "minibatch_kmeans": lambda X, k, seed: MiniBatchKMeans(k, n_init=20, random_state=seed),
     "gmm": lambda X, k, seed: GaussianMixture(k, random_state=seed),
     "gmm_diag": lambda X, k, seed: GaussianMixture(k, covariance_type="diag", random_state=seed),
     "ward": lambda X, k, seed: Inductive(Ward(k)),
     "ward_knn": lambda X, k, seed: Inductive(AgglomerativeClustering(k, connectivity=_knn_graph)),
-    "spectral": lambda X, k, seed: Inductive(SpectralClustering(k, affinity="nearest_neighbors", random_state=seed), 5_000, seed),
-    "dbscan": lambda X, k, seed: Inductive(DBSCAN(eps=neighbour_radius(X), min_samples=10), 10_000, seed),
-    "optics": lambda X, k, seed: Inductive(OPTICS(min_samples=25, min_cluster_size=0.01), 5_000, seed),
-    "hdbscan": lambda X, k, seed: Inductive(TunedHDBSCAN((0,), (5,))),          # 5 and 5: the usual defaults
+    "spectral": lambda X, k, seed: Inductive(
+        SpectralClustering(k, affinity="nearest_neighbors", random_state=seed), 5_000, seed
+    ),
+    "dbscan": lambda X, k, seed: Inductive(
+        DBSCAN(eps=neighbour_radius(X), min_samples=10), 10_000, seed
+    ),
+    "optics": lambda X, k, seed: Inductive(
+        OPTICS(min_samples=25, min_cluster_size=0.01), 5_000, seed
+    ),
+    "hdbscan": lambda X, k, seed: Inductive(
+        TunedHDBSCAN((0,), (5,))
+    ),  # 5 and 5: the usual defaults
     "hdbscan_tuned": lambda X, k, seed: Inductive(TunedHDBSCAN()),
     "hdbscan_merged": lambda X, k, seed: Inductive(TunedHDBSCAN(merge_to=k)),
 }
@@ -296,15 +383,24 @@ def parse_row(row: str, shape: tuple[int, int]) -> tuple[str, str, int]:
     """
     clusterer, _, space = str(row).partition("@")
     reducer = space.rstrip("0123456789")
-    dimensions = space[len(reducer):]
-    if clusterer not in CLUSTERERS: raise InputError(f"{row!r} has the clusterer {clusterer!r}; expected one of {', '.join(CLUSTERERS)}.")
+    dimensions = space[len(reducer) :]
+    if clusterer not in CLUSTERERS:
+        raise InputError(
+            f"{row!r} has the clusterer {clusterer!r}; expected one of {', '.join(CLUSTERERS)}."
+        )
     if space and (reducer not in REDUCERS or not dimensions):
-        raise InputError(f"{row!r} has the space {space!r}; expected nothing (pixels) or one of {', '.join(REDUCERS)} and a number, e.g. umap10.")
+        raise InputError(
+            f"{row!r} has the space {space!r}; expected nothing (pixels) or one of {', '.join(REDUCERS)} and a number, e.g. umap10."
+        )
     n_components = int(dimensions) if space else shape[1]
     if not 0 < n_components <= min(shape) and space:
-        raise InputError(f"{row!r} asks for {n_components} dimensions of data of shape {tuple(shape)}; expected 1 to {min(shape)}.")
-    if clusterer == "ward" and shape[0]**2 * n_components > 4e11:
-        raise InputError(f"{row!r} on {shape[0]} rows would take hours; use ward_knn, or at most {int(4e11 / shape[0]**2)} dimensions.")
+        raise InputError(
+            f"{row!r} asks for {n_components} dimensions of data of shape {tuple(shape)}; expected 1 to {min(shape)}."
+        )
+    if clusterer == "ward" and shape[0] ** 2 * n_components > 4e11:
+        raise InputError(
+            f"{row!r} on {shape[0]} rows would take hours; use ward_knn, or at most {int(4e11 / shape[0] ** 2)} dimensions."
+        )
     return clusterer, reducer or "none", n_components
 
 # %% ../nbs/03_baseline.ipynb #c48a726a
@@ -313,12 +409,26 @@ def remembered(stage, name, settings, make):
 
     `settings` is whatever decides the result, data included.
     """
-    folder, key = stage.folder / name, joblib.hash([settings, code_version("04_autoencoder")])      # a reducer may come from as far as there
-    if not stage.force and (made := _made_before(folder, key)): return made
+    folder, key = (
+        stage.folder / name,
+        joblib.hash([settings, code_version("04_autoencoder")]),
+    )  # a reducer may come from as far as there
+    if not stage.force and (made := _made_before(folder, key)):
+        return made
     arrays, facts = make()
-    arrays = {file: np.ascontiguousarray(array) for file, array in arrays.items()}         # in the order in which they will be read again
-    for file, array in arrays.items(): stage.save(f"{name}/{file}.npy", array)
-    stage.save(f"{name}/made.json", {**facts, "key": key, "arrays": {file: joblib.hash(array) for file, array in arrays.items()}})
+    arrays = {
+        file: np.ascontiguousarray(array) for file, array in arrays.items()
+    }  # in the order in which they will be read again
+    for file, array in arrays.items():
+        stage.save(f"{name}/{file}.npy", array)
+    stage.save(
+        f"{name}/made.json",
+        {
+            **facts,
+            "key": key,
+            "arrays": {file: joblib.hash(array) for file, array in arrays.items()},
+        },
+    )
     return arrays, facts
 
 
@@ -326,11 +436,17 @@ def _made_before(folder, key):
     "Arrays and facts in `folder`, if they were made under this key and the arrays are those that were made then."
     try:
         facts = load_artefact(folder / "made.json")
-        if facts.pop("key", None) != key: return None
+        if facts.pop("key", None) != key:
+            return None
         hashes = facts.pop("arrays")
         arrays = {file: load_artefact(folder / f"{file}.npy") for file in hashes}
-    except InputError: return None                          # not there or damaged: made anew
-    return (arrays, facts) if hashes == {file: joblib.hash(array) for file, array in arrays.items()} else None
+    except InputError:
+        return None  # not there or damaged: made anew
+    return (
+        (arrays, facts)
+        if hashes == {file: joblib.hash(array) for file, array in arrays.items()}
+        else None
+    )
 
 
 def fit_space(stage, reducer, n_components, X_train, X_test):
@@ -341,12 +457,18 @@ def fit_space(stage, reducer, n_components, X_train, X_test):
     dict, dict
         ``train`` (n, n_components) and ``test`` (m, n_components), float32; `fit_seconds` and `peak_memory_mb`.
     """
-    if reducer == "none": return {"train": X_train, "test": X_test}, {"fit_seconds": 0.0, "peak_memory_mb": 0.0}
+    if reducer == "none":
+        return {"train": X_train, "test": X_test}, {"fit_seconds": 0.0, "peak_memory_mb": 0.0}
     transformer = REDUCERS[reducer](n_components, stage.seed)
+
     def make():
-        with measured() as cost, enough_memory(transformer): train = transformer.fit_transform(X_train)
+        with measured() as cost, enough_memory(transformer):
+            train = transformer.fit_transform(X_train)
         return {"train": np.float32(train), "test": np.float32(transformer.transform(X_test))}, cost
-    return remembered(stage, f"spaces/{reducer}{n_components}", [fingerprint(transformer, X_train), X_test], make)
+
+    return remembered(
+        stage, f"spaces/{reducer}{n_components}", [fingerprint(transformer, X_train), X_test], make
+    )
 
 # %% ../nbs/03_baseline.ipynb #68827014
 def fit_row(stage, row, X_train, X_test, n_clusters: int = 10):
@@ -362,14 +484,28 @@ def fit_row(stage, row, X_train, X_test, n_clusters: int = 10):
     clusterer, reducer, n_components = parse_row(row, X_train.shape)
     space, cost = fit_space(stage, reducer, n_components, X_train, X_test)
     model = CLUSTERERS[clusterer](space["train"], n_clusters, stage.seed)
+
     def make():
-        with measured() as clustering, enough_memory(model): labels = model.fit_predict(space["train"])
+        with measured() as clustering, enough_memory(model):
+            labels = model.fit_predict(space["train"])
         start = time.perf_counter()
-        arrays = {"labels_train": np.int64(labels), "labels_test": np.int64(model.predict(space["test"]))}
+        arrays = {
+            "labels_train": np.int64(labels),
+            "labels_test": np.int64(model.predict(space["test"])),
+        }
         seconds = (time.perf_counter() - start) / len(X_test) * 1000
-        return arrays, clustering | {"predict_seconds_per_1k": seconds, "trials": getattr(getattr(model, "clusterer_", None), "trials_", None)}
-    labels, facts = remembered(stage, f"grid/{row}", [fingerprint(model, space["train"]), space["test"]], make)
-    return labels, facts | {"fit_seconds": facts["fit_seconds"] + cost["fit_seconds"], "peak_memory_mb": max(facts["peak_memory_mb"], cost["peak_memory_mb"])}
+        return arrays, clustering | {
+            "predict_seconds_per_1k": seconds,
+            "trials": getattr(getattr(model, "clusterer_", None), "trials_", None),
+        }
+
+    labels, facts = remembered(
+        stage, f"grid/{row}", [fingerprint(model, space["train"]), space["test"]], make
+    )
+    return labels, facts | {
+        "fit_seconds": facts["fit_seconds"] + cost["fit_seconds"],
+        "peak_memory_mb": max(facts["peak_memory_mb"], cost["peak_memory_mb"]),
+    }
 
 # %% ../nbs/03_baseline.ipynb #c2a3143a
 def score_row(row, labels, facts, y_train, y_test, shape) -> dict:
@@ -386,7 +522,21 @@ def score_row(row, labels, facts, y_train, y_test, shape) -> dict:
     """
     clusterer, reducer, n_components = parse_row(row, shape)
     found = labels["labels_train"]
-    scores = external_scores(y_test, labels["labels_test"], match_clusters(y_train[:len(found)], found))
-    return {"row": row, "reducer": reducer, "n_components": n_components, "clusterer": clusterer, "split": "test", **scores,
-            "n_clusters_found": len(np.unique(found[found >= 0])), "noise_fraction": float((found < 0).mean()), "n_train": len(found),
-            **{name: facts[name] for name in ("fit_seconds", "predict_seconds_per_1k", "peak_memory_mb")}}
+    scores = external_scores(
+        y_test, labels["labels_test"], match_clusters(y_train[: len(found)], found)
+    )
+    return {
+        "row": row,
+        "reducer": reducer,
+        "n_components": n_components,
+        "clusterer": clusterer,
+        "split": "test",
+        **scores,
+        "n_clusters_found": len(np.unique(found[found >= 0])),
+        "noise_fraction": float((found < 0).mean()),
+        "n_train": len(found),
+        **{
+            name: facts[name]
+            for name in ("fit_seconds", "predict_seconds_per_1k", "peak_memory_mb")
+        },
+    }

@@ -76,35 +76,55 @@ def seeded(random_state=None):
 def pick_device(device: str = "auto") -> torch.device:
     "The torch device for `device`, one of auto, cuda, cuda:N, mps, cpu; with `FMNIST_CLUSTER_DETERMINISTIC` set, its kernels repeat to the last bit."
     if os.environ.get("FMNIST_CLUSTER_DETERMINISTIC"):
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")     # without it cuBLAS does not promise
+        os.environ.setdefault(
+            "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+        )  # without it cuBLAS does not promise
         torch.use_deterministic_algorithms(True)
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     if device == "auto":
         return torch.device(next(name for name, usable in there.items() if usable))
     kind, _, index = str(device).partition(":")
     if kind not in there or (index and not index.isdigit()):
         raise InputError(f"device is {device!r}; expected one of auto, cuda, cuda:N, mps, cpu.")
     if not there[kind] or (kind == "cuda" and int(index or 0) >= torch.cuda.device_count()):
-        raise InputError(f"device {device!r} was asked for and is not on this machine; use device=auto or device=cpu.")
+        raise InputError(
+            f"device {device!r} was asked for and is not on this machine; use device=auto or device=cpu."
+        )
     return torch.device(device)
 
 # %% ../nbs/00_core.ipynb #88a8a081
 @contextmanager
 def enough_memory(estimator):
     "Turn a device's or the machine's lack of memory in this block into an InputError that says what to make smaller."
-    try: yield
+    try:
+        yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and not re.search("out of memory|allocate memory|ALLOC_FAILED", str(error)): raise      # the words of MPS, CPU and cuBLAS
+        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and not re.search(
+            "out of memory|allocate memory|ALLOC_FAILED", str(error)
+        ):
+            raise  # the words of MPS, CPU and cuBLAS
         reason = str(error).partition("\n")[0] or type(error).__name__
-        smaller = f"a batch_size smaller than {estimator.batch_size}, " if hasattr(estimator, "batch_size") else ""
-        raise InputError(f"{type(estimator).__name__} needs more memory than there is ({reason[:120]}); "
-                         f"give {smaller}fewer samples, or a device with more memory.") from None
+        smaller = (
+            f"a batch_size smaller than {estimator.batch_size}, "
+            if hasattr(estimator, "batch_size")
+            else ""
+        )
+        raise InputError(
+            f"{type(estimator).__name__} needs more memory than there is ({reason[:120]}); "
+            f"give {smaller}fewer samples, or a device with more memory."
+        ) from None
 
 # %% ../nbs/00_core.ipynb #d01d1727
 def project_root() -> Path:
     "The folder of the checkout we are in (the one that holds settings.ini), else the current folder."
     here = Path.cwd().resolve()
-    return next((folder for folder in (here, *here.parents) if (folder / "settings.ini").exists()), here)
+    return next(
+        (folder for folder in (here, *here.parents) if (folder / "settings.ini").exists()), here
+    )
 
 
 def runs_root() -> Path:
@@ -118,42 +138,57 @@ def atomic(path):
     path, temporary = Path(path), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
+        )
         os.close(handle)
         temporary = Path(name)
         yield temporary
         temporary.chmod(0o644)
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be written ({getattr(error, 'strerror', None) or error}); make room or give yourself the "
-                         "right to write there, or choose another folder by FMNIST_CLUSTER_RUNS.") from None
+        raise InputError(
+            f"{path} cannot be written ({getattr(error, 'strerror', None) or error}); make room or give yourself the "
+            "right to write there, or choose another folder by FMNIST_CLUSTER_RUNS."
+        ) from None
     finally:
-        if temporary: temporary.unlink(missing_ok=True)
+        if temporary:
+            temporary.unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #15aeae46
 def plain(value):
     "Turn NumPy scalars and arrays into what JSON knows; numbers that are not finite become null."
-    if isinstance(value, dict): return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)): return [plain(item) for item in value]
-    if isinstance(value, np.ndarray): return plain(value.tolist())
-    if isinstance(value, np.generic): return plain(value.item())
-    if isinstance(value, float) and not np.isfinite(value): return None
-    if isinstance(value, Path): return str(value)
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return str(value)
     return value
 
 # %% ../nbs/00_core.ipynb #fffb6296
 def _with_checksum(facts):
     "A dict of plain values with `sha256`, the checksum of all the others; anything else as it is."
-    if not isinstance(facts, dict): return facts
+    if not isinstance(facts, dict):
+        return facts
     facts = {name: value for name, value in facts.items() if name != "sha256"}
-    return facts | {"sha256": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()}
+    return facts | {
+        "sha256": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    }
 
 
 def _save_svg(figure, file):
     "The same figure gives the same file: no date in it, and names that do not change."
     from matplotlib import rc_context
 
-    with rc_context({"svg.hashsalt": "fmnist_cluster"}): figure.savefig(file, bbox_inches="tight", metadata={"Date": None})
+    with rc_context({"svg.hashsalt": "fmnist_cluster"}):
+        figure.savefig(file, bbox_inches="tight", metadata={"Date": None})
 
 
 def save_artefact(path, value) -> Path:
@@ -161,30 +196,42 @@ def save_artefact(path, value) -> Path:
     path = Path(path)
     writers = {
         ".npy": lambda file: np.save(file, np.asarray(value), allow_pickle=False),
-        ".json": lambda file: file.write_text(json.dumps(_with_checksum(plain(value)), indent=1, allow_nan=False) + "\n"),
+        ".json": lambda file: file.write_text(
+            json.dumps(_with_checksum(plain(value)), indent=1, allow_nan=False) + "\n"
+        ),
         ".csv": lambda file: value.to_csv(file, index=False),
         ".png": lambda file: value.savefig(file, dpi=110, bbox_inches="tight"),
         ".svg": lambda file: _save_svg(value, file),
     }
     if path.suffix not in writers:
         raise InputError(f"{path.name}: an artefact ends in one of {', '.join(writers)}.")
-    with atomic(path) as temporary: writers[path.suffix](temporary)
+    with atomic(path) as temporary:
+        writers[path.suffix](temporary)
     return path
 
 # %% ../nbs/00_core.ipynb #b3630c35
 def _read_json(path):
     "What is in a JSON file, without its checksum; ValueError if that does not agree."
     value = json.loads(path.read_text())
-    if not isinstance(value, dict) or "sha256" not in value: return value
-    if value != _with_checksum(value): raise ValueError("its checksum is another")
+    if not isinstance(value, dict) or "sha256" not in value:
+        return value
+    if value != _with_checksum(value):
+        raise ValueError("its checksum is another")
     return {name: item for name, item in value.items() if name != "sha256"}
 
 
 def _check_recorded(path):
     "ValueError if `path` is not as the complete stage around it, at most four folders up, has recorded it."
-    stage = next((folder for folder in path.parents[:4] if (folder / "metrics.json").exists()), None)
-    recorded = stage and path != stage / "metrics.json" and (completed(stage) or {}).get("files", {}).get(path.relative_to(stage).as_posix())
-    if recorded and recorded != hashlib.sha256(path.read_bytes()).hexdigest(): raise ValueError("its checksum is another")
+    stage = next(
+        (folder for folder in path.parents[:4] if (folder / "metrics.json").exists()), None
+    )
+    recorded = (
+        stage
+        and path != stage / "metrics.json"
+        and (completed(stage) or {}).get("files", {}).get(path.relative_to(stage).as_posix())
+    )
+    if recorded and recorded != hashlib.sha256(path.read_bytes()).hexdigest():
+        raise ValueError("its checksum is another")
 
 
 def load_artefact(path):
@@ -192,18 +239,25 @@ def load_artefact(path):
     import pandas as pd
 
     path = Path(path)
-    readers = {".npy": lambda: np.lib.format.read_array(io.BytesIO(path.read_bytes()), allow_pickle=False), ".json": lambda: _read_json(path),
-               ".csv": lambda: pd.read_csv(path)}
-    if path.suffix not in readers: raise InputError(f"{path.name}: what can be read ends in one of {', '.join(readers)}.")
+    readers = {
+        ".npy": lambda: np.lib.format.read_array(io.BytesIO(path.read_bytes()), allow_pickle=False),
+        ".json": lambda: _read_json(path),
+        ".csv": lambda: pd.read_csv(path),
+    }
+    if path.suffix not in readers:
+        raise InputError(f"{path.name}: what can be read ends in one of {', '.join(readers)}.")
     try:
         _check_recorded(path)
         return readers[path.suffix]()
     except FileNotFoundError:
         raise InputError(f"{path} is not there; run the chapter that writes it.") from None
-    except InputError: raise                                # about metrics.json
+    except InputError:
+        raise  # about metrics.json
     except (ValueError, EOFError, OSError, RecursionError, MemoryError) as error:
         reason = str(error).partition("\n")[0]
-        raise InputError(f"{path} is damaged ({reason}); delete it and run its chapter again.") from None
+        raise InputError(
+            f"{path} is damaged ({reason}); delete it and run its chapter again."
+        ) from None
 
 # %% ../nbs/00_core.ipynb #930c18a2
 class SafeModel:
@@ -214,7 +268,7 @@ class SafeModel:
     """
 
     _classes: dict[str, type] = {}
-    save: Callable[..., Path]                               # these two follow below
+    save: Callable[..., Path]  # these two follow below
     load: ClassVar[Callable[..., Any]]
 
     def __init_subclass__(cls, **kwargs):
@@ -226,27 +280,48 @@ class SafeModel:
         tensors: dict[str, torch.Tensor] = {}
         values: dict[str, Any] = {}
         for name, value in sorted(vars(self).items()):
-            if not name.endswith("_") or name.startswith("_"): continue
+            if not name.endswith("_") or name.startswith("_"):
+                continue
             if isinstance(value, torch.nn.Module):
-                tensors |= {f"{name}.{key}": tensor.detach().cpu() for key, tensor in value.state_dict().items()}
+                tensors |= {
+                    f"{name}.{key}": tensor.detach().cpu()
+                    for key, tensor in value.state_dict().items()
+                }
             elif isinstance(value, np.ndarray) and value.dtype != object:
                 tensors[name] = torch.from_numpy(np.ascontiguousarray(value))
-            else: values[name] = plain(value)
+            else:
+                values[name] = plain(value)
         return tensors, values
 
 # %% ../nbs/00_core.ipynb #f5b362ff
 def _describe(model):
     "Class and parameters of a model."
-    given = {k: None if isinstance(v, np.random.RandomState) else v for k, v in model.get_params(deep=False).items()}    # a stream is spent by the fit
-    return {"class": type(model).__name__, "module": type(model).__module__, "parameters": {k: _describe(v) if isinstance(v, SafeModel) else plain(v) for k, v in given.items()}}
+    given = {
+        k: None if isinstance(v, np.random.RandomState) else v
+        for k, v in model.get_params(deep=False).items()
+    }  # a stream is spent by the fit
+    return {
+        "class": type(model).__name__,
+        "module": type(model).__module__,
+        "parameters": {
+            k: _describe(v) if isinstance(v, SafeModel) else plain(v) for k, v in given.items()
+        },
+    }
 
 
 def _rebuild(config):
     "The unfitted model that `_describe` described; a module of this package that holds its class is imported, any other must be there already."
     if config["class"] not in SafeModel._classes:
-        if re.fullmatch(r"fmnist_cluster\.\w+", str(config.get("module"))): importlib.import_module(config["module"])
-        if config["class"] not in SafeModel._classes: raise ValueError(f"its class {config['class']} is unknown here; import the module that defines it first")
-    parameters = {k: _rebuild(v) if isinstance(v, dict) and "class" in v else v for k, v in config["parameters"].items()}
+        if re.fullmatch(r"fmnist_cluster\.\w+", str(config.get("module"))):
+            importlib.import_module(config["module"])
+        if config["class"] not in SafeModel._classes:
+            raise ValueError(
+                f"its class {config['class']} is unknown here; import the module that defines it first"
+            )
+    parameters = {
+        k: _rebuild(v) if isinstance(v, dict) and "class" in v else v
+        for k, v in config["parameters"].items()
+    }
     return SafeModel._classes[config["class"]](**parameters)
 
 # %% ../nbs/00_core.ipynb #882c28b0
@@ -256,7 +331,8 @@ def _save_model(self, path) -> Path:
     tensors, values = self._state()
     if not tensors and not values:
         raise InputError(f"{type(self).__name__} is not fitted yet; call fit before save.")
-    with atomic(path / "model.safetensors") as file: save_file({k: v.contiguous().clone() for k, v in tensors.items()}, file)
+    with atomic(path / "model.safetensors") as file:
+        save_file({k: v.contiguous().clone() for k, v in tensors.items()}, file)
     recorded = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
     save_artefact(path / "config.json", {**_describe(self), "fitted": values, "tensors": recorded})
     return path
@@ -272,11 +348,23 @@ def _load_model(cls, path):
     file = path / "model.safetensors"
     try:
         content = file.read_bytes()
-        if config.get("tensors") not in (None, hashlib.sha256(content).hexdigest()): raise ValueError("its checksum is another")
+        if config.get("tensors") not in (None, hashlib.sha256(content).hexdigest()):
+            raise ValueError("its checksum is another")
         return _restored(config, load_tensors(content))
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, MemoryError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        MemoryError,
+    ) as error:
         reason = str(error).partition("\n")[0]
-        raise InputError(f"{file} cannot be read with config.json beside it ({reason}); save the model again.") from None
+        raise InputError(
+            f"{file} cannot be read with config.json beside it ({reason}); save the model again."
+        ) from None
 
 
 SafeModel.save = _save_model
@@ -285,23 +373,37 @@ SafeModel.load = classmethod(_load_model)  # type: ignore[assignment]      # myp
 # %% ../nbs/00_core.ipynb #c26305db
 def _wanted_or_cpu(model):
     "The device that the model asks for, or the CPU where that is not on this machine."
-    try: return pick_device(getattr(model, "device", "cpu"))
-    except InputError: return torch.device("cpu")
+    try:
+        return pick_device(getattr(model, "device", "cpu"))
+    except InputError:
+        return torch.device("cpu")
 
 
 def _restored(config, tensors):
     "The model that `config` describes, with what its fit had found."
     model = _rebuild(config)
-    found = config["fitted"] | {name: tensor.numpy() for name, tensor in tensors.items() if "." not in name}
+    found = config["fitted"] | {
+        name: tensor.numpy() for name, tensor in tensors.items() if "." not in name
+    }
     if foreign := [name for name in found if not name.endswith("_") or name.startswith("_")]:
         raise ValueError(f"{foreign[0]} is nothing that a fit finds")
     vars(model).update(found)
     for name in {key.partition(".")[0] for key in tensors if "." in key}:
-        network = {key.partition(".")[2]: tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}
-        with torch.device("meta"): expected = model._build_network().state_dict()       # sizes alone: a damaged one would ask for all memory
-        if {key: tensor.shape for key, tensor in network.items()} != {key: tensor.shape for key, tensor in expected.items()}:
+        network = {
+            key.partition(".")[2]: tensor
+            for key, tensor in tensors.items()
+            if key.startswith(f"{name}.")
+        }
+        with torch.device("meta"):
+            expected = (
+                model._build_network().state_dict()
+            )  # sizes alone: a damaged one would ask for all memory
+        if {key: tensor.shape for key, tensor in network.items()} != {
+            key: tensor.shape for key, tensor in expected.items()
+        }:
             raise ValueError(f"the sizes of {name} are others than its parameters say")
-        with seeded(0): setattr(model, name, model._build_network().eval())
+        with seeded(0):
+            setattr(model, name, model._build_network().eval())
         getattr(model, name).load_state_dict(network)
         setattr(model, name, getattr(model, name).to(_wanted_or_cpu(model)))
     return model
@@ -325,7 +427,7 @@ class Checkpoint:
         What the training had taken when `restore` found it; 0 if it began anew.
     """
 
-    restore: Callable[..., dict]                            # follows in the next cell
+    restore: Callable[..., dict]  # follows in the next cell
 
     def __init__(self, path=None, every=60.0):
         self.path, self.every, self.seconds_before = path and Path(path), every, 0.0
@@ -334,34 +436,63 @@ class Checkpoint:
     def save(self, network, optimizer, **state):
         "Write network, optimizer, random numbers and `state` (tensors and plain values), unless that was done a moment ago."
         now = time.perf_counter()
-        if not self.path or now - self._written < self.every: return
+        if not self.path or now - self._written < self.every:
+            return
         self._written = now
-        tensors = {f"network.{k}": v for k, v in network.state_dict().items()} | {f"random.{k}": v for k, v in _random_state().items()}
-        tensors |= {f"optimizer.{i}.{k}": v for i, moments in optimizer.state_dict()["state"].items() for k, v in moments.items()}
+        tensors = {f"network.{k}": v for k, v in network.state_dict().items()} | {
+            f"random.{k}": v for k, v in _random_state().items()
+        }
+        tensors |= {
+            f"optimizer.{i}.{k}": v
+            for i, moments in optimizer.state_dict()["state"].items()
+            for k, v in moments.items()
+        }
         tensors |= {f"state.{k}": v for k, v in state.items() if isinstance(v, torch.Tensor)}
-        facts = {"seconds": self.seconds_before + now - self._start, "state": {k: plain(v) for k, v in state.items() if not isinstance(v, torch.Tensor)}}
-        with atomic(self.path) as file: save_file({k: v.detach().cpu().clone() for k, v in tensors.items()}, file, {"facts": json.dumps(facts)})
+        facts = {
+            "seconds": self.seconds_before + now - self._start,
+            "state": {k: plain(v) for k, v in state.items() if not isinstance(v, torch.Tensor)},
+        }
+        with atomic(self.path) as file:
+            save_file(
+                {k: v.detach().cpu().clone() for k, v in tensors.items()},
+                file,
+                {"facts": json.dumps(facts)},
+            )
 
 # %% ../nbs/00_core.ipynb #a4f0f04a
 def _random_state():
     "State of torch's generators by device."
-    return {"cpu": torch.get_rng_state()} | ({f"cuda{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())} if torch.cuda.is_initialized() else {})
+    return {"cpu": torch.get_rng_state()} | (
+        {f"cuda{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+        if torch.cuda.is_initialized()
+        else {}
+    )
 
 
 def _restore(self, network, optimizer) -> dict:
     "Bring network, optimizer and random numbers back; returns the rest of the state, which is empty where nothing whole is kept."
     try:
         with safe_open(self.path or os.devnull, "pt") as file:
-            facts, tensors = json.loads(file.metadata()["facts"]), {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError): return {}
-    part = lambda name: {key.removeprefix(f"{name}."): tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}
+            facts, tensors = (
+                json.loads(file.metadata()["facts"]),
+                {name: file.get_tensor(name) for name in file.keys()},
+            )
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return {}
+    part = lambda name: {
+        key.removeprefix(f"{name}."): tensor
+        for key, tensor in tensors.items()
+        if key.startswith(f"{name}.")
+    }
     network.load_state_dict(part("network"))
     remembered: dict[int, dict[str, torch.Tensor]] = {}
-    for key, tensor in part("optimizer").items(): remembered.setdefault(int(key.partition(".")[0]), {})[key.partition(".")[2]] = tensor
+    for key, tensor in part("optimizer").items():
+        remembered.setdefault(int(key.partition(".")[0]), {})[key.partition(".")[2]] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": remembered})
     torch.set_rng_state(tensors["random.cpu"])
     for i in range(torch.cuda.device_count()):
-        if f"random.cuda{i}" in tensors: torch.cuda.set_rng_state(tensors[f"random.cuda{i}"], i)
+        if f"random.cuda{i}" in tensors:
+            torch.cuda.set_rng_state(tensors[f"random.cuda{i}"], i)
     self.seconds_before = facts["seconds"]
     return facts["state"] | part("state")
 
@@ -372,7 +503,8 @@ Checkpoint.restore = _restore
 def _peak_memory_mb(reset=False):
     "Highest resident memory of this process in MB, since the last reset where the system can (Linux)."
     try:
-        if reset: Path("/proc/self/clear_refs").write_text("5")
+        if reset:
+            Path("/proc/self/clear_refs").write_text("5")
         status = Path("/proc/self/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) / 1024
     except (OSError, IndexError):
@@ -387,22 +519,31 @@ def measured():
     _peak_memory_mb(reset=True)
     start = time.perf_counter()
     yield cost
-    cost |= {"fit_seconds": round(time.perf_counter() - start, 3), "peak_memory_mb": round(_peak_memory_mb(), 1)}
+    cost |= {
+        "fit_seconds": round(time.perf_counter() - start, 3),
+        "peak_memory_mb": round(_peak_memory_mb(), 1),
+    }
 
 # %% ../nbs/00_core.ipynb #9db8bcfb
 def commit() -> str | None:
     "Commit of the checkout, with a trailing + if tracked files of the code were changed; None outside a checkout."
-    git = lambda *words: subprocess.run(["git", "-C", str(project_root()), *words], capture_output=True, text=True, check=True).stdout
+    git = lambda *words: (
+        subprocess.run(
+            ["git", "-C", str(project_root()), *words], capture_output=True, text=True, check=True
+        ).stdout
+    )
     try:
         changed = git("status", "--porcelain", "--untracked-files=no", "--", "fmnist_cluster")
         return git("rev-parse", "--short=10", "HEAD").strip() + ("+" if changed.strip() else "")
-    except (OSError, subprocess.CalledProcessError): return None
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def device_name(device) -> str:
     "A name for people: the GPU's own, or the number of CPU cores in use."
     device = torch.device(device)
-    if device.type == "cuda": return torch.cuda.get_device_name(device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     return f"{device.type} ({torch.get_num_threads()} threads, {platform.machine()})"
 
 
@@ -413,19 +554,30 @@ def versions() -> dict[str, str]:
 
 
 def _version(name):
-    try: return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError: return "not installed"
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 # %% ../nbs/00_core.ipynb #8afc038c
 def _assigned(source):
     "Names that a cell of plain assignments sets."
-    return {target.id for node in ast.parse(source).body if isinstance(node, ast.Assign)
-            for target in node.targets if isinstance(target, ast.Name)}
+    return {
+        target.id
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
 
 
 def unknown_parameters(history: list[str]) -> set[str]:
     "Names that papermill's injected cell sets and the cell before it, tagged `parameters`, does not."
-    pairs = [(tagged, injected) for tagged, injected in zip(history, history[1:]) if injected.startswith("# Parameters\n")]
+    pairs = [
+        (tagged, injected)
+        for tagged, injected in zip(history, history[1:])
+        if injected.startswith("# Parameters\n")
+    ]
     return set().union(*(_assigned(injected) - _assigned(tagged) for tagged, injected in pairs))
 
 # %% ../nbs/00_core.ipynb #baa57f4b
@@ -436,7 +588,9 @@ def _inside(folder, name):
     "`folder / name`; InputError if that leads out of the folder, by its name or by a link."
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"{path} leads out of {folder}, to {path.resolve()}; expected a place within. To have the runs elsewhere, set FMNIST_CLUSTER_RUNS.")
+        raise InputError(
+            f"{path} leads out of {folder}, to {path.resolve()}; expected a place within. To have the runs elsewhere, set FMNIST_CLUSTER_RUNS."
+        )
     return path
 
 
@@ -444,17 +598,25 @@ def stage_folder(run: str, dataset: str, seed: int | None, chapter: str) -> Path
     "Folder of one chapter of one run (`seed` None: of a chapter over all seeds); names that lead out of the runs folder are refused."
     for what, name in {"run": run, "dataset": dataset, "chapter": chapter}.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise InputError(f"{what} is {name!r}; expected at most 100 letters, digits, '.', '_' or '-', beginning with a letter or digit.")
-    return _inside(runs_root(), Path(run) / dataset / ("" if seed is None else f"seed={check_seed(seed)}") / chapter)
+            raise InputError(
+                f"{what} is {name!r}; expected at most 100 letters, digits, '.', '_' or '-', beginning with a letter or digit."
+            )
+    return _inside(
+        runs_root(),
+        Path(run) / dataset / ("" if seed is None else f"seed={check_seed(seed)}") / chapter,
+    )
 
 
 def completed(folder) -> dict | None:
     "The metrics.json of a complete stage, or None."
     file = Path(folder) / "metrics.json"
-    if not file.exists(): return None
+    if not file.exists():
+        return None
     facts = load_artefact(file)
     if not isinstance(facts, dict) or not isinstance(facts.get("parameters", {}), dict):
-        raise InputError(f"{file} is damaged (it holds no facts of a stage); delete it and run its chapter again.")
+        raise InputError(
+            f"{file} is damaged (it holds no facts of a stage); delete it and run its chapter again."
+        )
     return facts
 
 
@@ -462,18 +624,30 @@ def changed_parameters(folder, parameters: dict) -> dict:
     "Parameters in which a complete stage differs from `parameters`, as name -> (there, asked for)."
     there = (completed(folder) or {}).get("parameters", {})
     asked = plain(parameters)
-    return {name: (there[name], asked[name]) for name in asked if name in there and there[name] != asked[name]}
+    return {
+        name: (there[name], asked[name])
+        for name in asked
+        if name in there and there[name] != asked[name]
+    }
 
 # %% ../nbs/00_core.ipynb #649fa421
 def fingerprint(estimator, X, **fit_parameters) -> str:
     "Hash of what decides a fit: class, parameters (a fitted model among them with its arrays), data and what else is given to `fit`."
     parts = [type(estimator).__name__, np.asarray(X), *sorted(fit_parameters.items())]
     for name, value in sorted(estimator.get_params(deep=False).items()):
-        if name in ("device", "verbose"): continue
+        if name in ("device", "verbose"):
+            continue
         if isinstance(value, SafeModel):
             tensors, values = value._state()
-            parts.append((name, plain([_describe(value), values]), {key: tensor.numpy() for key, tensor in tensors.items()}))
-        else: parts.append((name, value if isinstance(value, np.ndarray) else plain(value)))
+            parts.append(
+                (
+                    name,
+                    plain([_describe(value), values]),
+                    {key: tensor.numpy() for key, tensor in tensors.items()},
+                )
+            )
+        else:
+            parts.append((name, value if isinstance(value, np.ndarray) else plain(value)))
     return joblib.hash(parts)
 
 
@@ -482,7 +656,9 @@ def code_version(chapter: str) -> str:
     package = Path(str(importlib.resources.files("fmnist_cluster")))
     texts = [file.read_text() for file in sorted(package.glob("*.py"))]
     origins = [re.search(r"File to edit: \S*?(\w+)\.ipynb", text) for text in texts]
-    return joblib.hash([text for text, origin in zip(texts, origins) if origin and origin[1] <= chapter])
+    return joblib.hash(
+        [text for text, origin in zip(texts, origins) if origin and origin[1] <= chapter]
+    )
 
 # %% ../nbs/00_core.ipynb #a3e9768d
 class Stage:
@@ -506,7 +682,7 @@ class Stage:
         that is complete with other parameters (unless `force`).
     """
 
-    save: Callable[..., Path]                               # these follow in the cells below
+    save: Callable[..., Path]  # these follow in the cells below
     finish: Callable[..., Path]
     upstream: Callable[..., Path]
     load: Callable[..., Any]
@@ -514,11 +690,29 @@ class Stage:
     keep: Callable[..., np.ndarray]
     _repr_markdown_: Callable[..., str]
 
-    def __init__(self, chapter, *, dataset, seed, run, out_run="", preset="full", device="auto", force=False,
-                 over_seeds=False, **parameters):
+    def __init__(
+        self,
+        chapter,
+        *,
+        dataset,
+        seed,
+        run,
+        out_run="",
+        preset="full",
+        device="auto",
+        force=False,
+        over_seeds=False,
+        **parameters,
+    ):
         _refuse_unknown_parameters()
         seed_everything(seed)
-        self.chapter, self.dataset, self.seed, self.run, self.preset = chapter, dataset, int(seed), run, preset
+        self.chapter, self.dataset, self.seed, self.run, self.preset = (
+            chapter,
+            dataset,
+            int(seed),
+            run,
+            preset,
+        )
         self.device, self.force = pick_device(device), bool(force)
         self.parameters = plain(parameters)
         self.folder = stage_folder(out_run or run, dataset, None if over_seeds else seed, chapter)
@@ -526,67 +720,101 @@ class Stage:
         _refuse_unwritable(self.folder)
         changed = changed_parameters(self.folder, self.parameters)
         if changed and not self.force:
-            differences = ", ".join(f"{name}={there!r} (now {asked!r})" for name, (there, asked) in changed.items())
-            raise InputError(f"{self.folder} is complete with {differences}; give another run name (out_run) or force=True.")
+            differences = ", ".join(
+                f"{name}={there!r} (now {asked!r})" for name, (there, asked) in changed.items()
+            )
+            raise InputError(
+                f"{self.folder} is complete with {differences}; give another run name (out_run) or force=True."
+            )
 
 # %% ../nbs/00_core.ipynb #b9c05e17
 def _refuse_unwritable(folder):
     "Raise InputError now, not after hours of training, if `folder` cannot be made and written to."
     there = next(place for place in (folder, *folder.parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
-        raise InputError(f"{folder} cannot be written (because of {there}); choose another folder by FMNIST_CLUSTER_RUNS or "
-                         "give yourself the right to write there.")
+        raise InputError(
+            f"{folder} cannot be written (because of {there}); choose another folder by FMNIST_CLUSTER_RUNS or "
+            "give yourself the right to write there."
+        )
 
 
 def _refuse_unknown_parameters():
     "Raise InputError if papermill handed this notebook a parameter that it does not have."
-    try: history = get_ipython().user_ns.get("In", [])  # type: ignore[name-defined]
-    except NameError: return                                    # not in a notebook
+    try:
+        history = get_ipython().user_ns.get("In", [])  # type: ignore[name-defined]
+    except NameError:
+        return  # not in a notebook
     if unknown := unknown_parameters(history):
-        raise InputError(f"unknown parameter {', '.join(sorted(unknown))}; the cell tagged `parameters` lists the names there are.")
+        raise InputError(
+            f"unknown parameter {', '.join(sorted(unknown))}; the cell tagged `parameters` lists the names there are."
+        )
 
 # %% ../nbs/00_core.ipynb #2ade5dd6
 def _shown(folder):
     "A folder relative to where the runs lie, so that a page made elsewhere reads the same."
-    try: return str(folder.relative_to(runs_root().parent))
-    except ValueError: return folder.name
+    try:
+        return str(folder.relative_to(runs_root().parent))
+    except ValueError:
+        return folder.name
 
 
-def _stage_repr(self): return f"Stage({self.chapter!r}, {self.dataset!r}, seed={self.seed}, folder={_shown(self.folder)!r})"
+def _stage_repr(self):
+    return f"Stage({self.chapter!r}, {self.dataset!r}, seed={self.seed}, folder={_shown(self.folder)!r})"
 
 
 def _stage_markdown(self):
     "A small table of what is in force."
-    rows = {"data set": self.dataset, "seed": self.seed, "preset": self.preset, **self.parameters,
-            "device": device_name(self.device), "package": f"{_version('fmnist_cluster')}, commit {commit()}", "writes": f"`{_shown(self.folder)}`"}
-    return "\n".join(["| setting | in force |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+    rows = {
+        "data set": self.dataset,
+        "seed": self.seed,
+        "preset": self.preset,
+        **self.parameters,
+        "device": device_name(self.device),
+        "package": f"{_version('fmnist_cluster')}, commit {commit()}",
+        "writes": f"`{_shown(self.folder)}`",
+    }
+    return "\n".join(
+        [
+            "| setting | in force |",
+            "|---|---|",
+            *(f"| {name} | {value} |" for name, value in rows.items()),
+        ]
+    )
 
 
 Stage.__repr__, Stage._repr_markdown_ = _stage_repr, _stage_markdown
 
 # %% ../nbs/00_core.ipynb #f69bac5d
-_held: dict[Path, int] = {}                                 # folder -> its handle, on which the lock lies
+_held: dict[Path, int] = {}  # folder -> its handle, on which the lock lies
 
 
 def _hold(folder):
     "Keep `folder` for this process until `_release`; InputError if another has it."
-    if folder in _held: return
+    if folder in _held:
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror}); make room or give yourself the right to write there, or "
-                         "choose another folder by FMNIST_CLUSTER_RUNS.") from None
-    try: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        raise InputError(
+            f"{folder} cannot be written ({error.strerror}); make room or give yourself the right to write there, or "
+            "choose another folder by FMNIST_CLUSTER_RUNS."
+        ) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
-        raise InputError(f"{folder} is being written by another process; wait for it, or give another run name (out_run).") from None
-    except OSError: pass                                    # a file system that knows no locks
+        raise InputError(
+            f"{folder} is being written by another process; wait for it, or give another run name (out_run)."
+        ) from None
+    except OSError:
+        pass  # a file system that knows no locks
     _held[folder] = handle
 
 
 def _release(folder):
-    if folder in _held: os.close(_held.pop(folder))
+    if folder in _held:
+        os.close(_held.pop(folder))
 
 # %% ../nbs/00_core.ipynb #e61dfbb5
 def _stage_save(self, name, value):
@@ -601,8 +829,10 @@ def _stage_upstream(self, chapter, name=""):
     "Path of what the complete stage `chapter` of the run that is read has left."
     folder = stage_folder(self.run, self.dataset, self.seed, chapter)
     if completed(folder) is None:
-        raise InputError(f"{self.chapter} needs {chapter}, which is not complete in {folder.parent}; run nbs/{chapter}.ipynb "
-                         f"first (run={self.run}, dataset={self.dataset}, seed={self.seed}).")
+        raise InputError(
+            f"{self.chapter} needs {chapter}, which is not complete in {folder.parent}; run nbs/{chapter}.ipynb "
+            f"first (run={self.run}, dataset={self.dataset}, seed={self.seed})."
+        )
     return _inside(folder, name)
 
 
@@ -616,57 +846,107 @@ Stage.save, Stage.upstream, Stage.load = _stage_save, _stage_upstream, _stage_lo
 # %% ../nbs/00_core.ipynb #b5fc50d7
 def _stage_fit(self, method, estimator, X, **fit_parameters):
     "Fit `estimator` on `X`, measured; or load the fit if this very one is already in the stage's folder."
-    folder, key = _inside(self.folder, method), f"{fingerprint(estimator, X, **fit_parameters)}-{code_version(self.chapter)}"
+    folder, key = (
+        _inside(self.folder, method),
+        f"{fingerprint(estimator, X, **fit_parameters)}-{code_version(self.chapter)}",
+    )
     _hold(self.folder)
-    if isinstance(estimator, SafeModel) and not self.force and (made := _made_before(estimator, folder, key)):
+    if (
+        isinstance(estimator, SafeModel)
+        and not self.force
+        and (made := _made_before(estimator, folder, key))
+    ):
         estimator, self.methods[method] = made
         return estimator
     checkpoint = Checkpoint(folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.checkpoint")
-    if "checkpoint" in inspect.signature(estimator.fit).parameters: fit_parameters["checkpoint"] = checkpoint
-    with measured() as cost, enough_memory(estimator): estimator.fit(X, **fit_parameters)
+    if "checkpoint" in inspect.signature(estimator.fit).parameters:
+        fit_parameters["checkpoint"] = checkpoint
+    with measured() as cost, enough_memory(estimator):
+        estimator.fit(X, **fit_parameters)
     cost["fit_seconds"] = round(cost["fit_seconds"] + checkpoint.seconds_before, 3)
-    self.methods[method] = {**cost, "device": device_name(self.device), "preset": self.preset, "commit": commit()}
+    self.methods[method] = {
+        **cost,
+        "device": device_name(self.device),
+        "preset": self.preset,
+        "commit": commit(),
+    }
     if isinstance(estimator, SafeModel):
         (folder / "fit.json").unlink(missing_ok=True)
         (self.folder / "metrics.json").unlink(missing_ok=True)
         estimator.save(folder)
         self.save(f"{method}/fit.json", {**self.methods[method], "fingerprint": key})
-        for left in folder.glob("*.checkpoint"): left.unlink()
+        for left in folder.glob("*.checkpoint"):
+            left.unlink()
     return estimator
 
 
 def _made_before(estimator, folder, key):
     "The fitted model in `folder` and what it cost, if its fingerprint is `key` and its files are whole."
-    if not (folder / "fit.json").exists(): return None
+    if not (folder / "fit.json").exists():
+        return None
     try:
         known = load_artefact(folder / "fit.json")
-        return (type(estimator).load(folder), known) if known.pop("fingerprint", None) == key else None
-    except InputError: return None                          # damaged: it is made anew
+        return (
+            (type(estimator).load(folder), known) if known.pop("fingerprint", None) == key else None
+        )
+    except InputError:
+        return None  # damaged: it is made anew
 
 
 Stage.fit = _stage_fit
 
 # %% ../nbs/00_core.ipynb #7c41d2a9
-def _stage_keep(self, method, estimator, X_test, embedding_test=None, embedding_train=None, **facts):
+def _stage_keep(
+    self, method, estimator, X_test, embedding_test=None, embedding_train=None, **facts
+):
     "Keep what chapter 08 needs of a fitted method: labels of both splits, time to predict, embeddings, and `facts`."
     start = time.perf_counter()
-    with enough_memory(estimator): labels_test = estimator.predict(X_test)
+    with enough_memory(estimator):
+        labels_test = estimator.predict(X_test)
     seconds = time.perf_counter() - start
     self.save(f"{method}/labels_train.npy", np.asarray(estimator.labels_, dtype=np.int64))
     self.save(f"{method}/labels_test.npy", np.asarray(labels_test, dtype=np.int64))
     for split, embedding in {"train": embedding_train, "test": embedding_test}.items():
-        if embedding is not None: self.save(f"{method}/embedding_{split}.npy", np.asarray(embedding, dtype=np.float32))
-    self.methods.setdefault(method, {}).update(facts, predict_seconds_per_1k=round(1000 * seconds / len(X_test), 5))
+        if embedding is not None:
+            self.save(f"{method}/embedding_{split}.npy", np.asarray(embedding, dtype=np.float32))
+    self.methods.setdefault(method, {}).update(
+        facts, predict_seconds_per_1k=round(1000 * seconds / len(X_test), 5)
+    )
     return labels_test
 
 
 def _stage_finish(self, **facts):
     "Write metrics.json, last: from now on the stage is complete."
-    origin = {"preset": self.preset, "device": device_name(self.device), "commit": commit(), "versions": versions()}
-    kept = [file for ending in ("npy", "csv", "json", "safetensors") for file in self.folder.rglob(f"[!.]*.{ending}") if file.name != "metrics.json"]
-    files = {file.relative_to(self.folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(kept)}
-    path = self.save("metrics.json", {"chapter": self.chapter, "dataset": self.dataset, "seed": self.seed, "reads_run": self.run, "files": files,
-                                      "parameters": self.parameters, "methods": self.methods, **facts, "provenance": origin})
+    origin = {
+        "preset": self.preset,
+        "device": device_name(self.device),
+        "commit": commit(),
+        "versions": versions(),
+    }
+    kept = [
+        file
+        for ending in ("npy", "csv", "json", "safetensors")
+        for file in self.folder.rglob(f"[!.]*.{ending}")
+        if file.name != "metrics.json"
+    ]
+    files = {
+        file.relative_to(self.folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(kept)
+    }
+    path = self.save(
+        "metrics.json",
+        {
+            "chapter": self.chapter,
+            "dataset": self.dataset,
+            "seed": self.seed,
+            "reads_run": self.run,
+            "files": files,
+            "parameters": self.parameters,
+            "methods": self.methods,
+            **facts,
+            "provenance": origin,
+        },
+    )
     _release(self.folder)
     return path
 

@@ -28,14 +28,17 @@ DATASETS = (*_IDX_SETS, "digits")
 
 
 def _check_names(dataset, split="train"):
-    if dataset not in DATASETS: raise InputError(f"dataset is {dataset!r}; expected one of {', '.join(DATASETS)}.")
-    if split not in SPLITS: raise InputError(f"split is {split!r}; expected train or test.")
+    if dataset not in DATASETS:
+        raise InputError(f"dataset is {dataset!r}; expected one of {', '.join(DATASETS)}.")
+    if split not in SPLITS:
+        raise InputError(f"split is {split!r}; expected train or test.")
 
 
 def class_names(dataset: str) -> list[str]:
     "Names of the classes, in label order."
     _check_names(dataset)
-    if dataset == "digits": return [str(digit) for digit in range(10)]
+    if dataset == "digits":
+        return [str(digit) for digit in range(10)]
     return [name.split(" - ")[-1] for name in _IDX_SETS[dataset].classes]
 
 # %% ../nbs/01_eda.ipynb #54549b0e
@@ -54,11 +57,14 @@ def _download(source, filename, md5, folder):
     for mirror in source.mirrors:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder) as part:       # an interrupted download leaves no half file under the true name
+            with tempfile.TemporaryDirectory(
+                dir=folder
+            ) as part:  # an interrupted download leaves no half file under the true name
                 download_url(f"{mirror}{filename}", part, filename, md5)
                 os.replace(Path(part) / filename, folder / filename)
             return True
-        except (OSError, RuntimeError): continue        # no network, no right to write, or not the file we know
+        except (OSError, RuntimeError):
+            continue  # no network, no right to write, or not the file we know
     return False
 
 # %% ../nbs/01_eda.ipynb #5cfaf3fa
@@ -73,15 +79,25 @@ def find_file(dataset: str, filename: str) -> Path:
     source, md5 = _IDX_SETS[dataset], dict(_IDX_SETS[dataset].resources)[filename]
     places = [folder / source.__name__ / "raw" / filename for folder in data_folders()]
     for path in places:
-        if not path.exists(): continue
+        if not path.exists():
+            continue
         try:
-            if check_integrity(path, md5): return path
-        except OSError as error: raise InputError(f"{path} cannot be read ({error.strerror}); give yourself the right to read it.") from None
-        raise InputError(f"{path} is damaged: its MD5 is not {md5}, which torchvision knows for {filename}; delete it and fetch it again.")
-    if _download(source, filename, md5, places[-1].parent): return places[-1]
+            if check_integrity(path, md5):
+                return path
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be read ({error.strerror}); give yourself the right to read it."
+            ) from None
+        raise InputError(
+            f"{path} is damaged: its MD5 is not {md5}, which torchvision knows for {filename}; delete it and fetch it again."
+        )
+    if _download(source, filename, md5, places[-1].parent):
+        return places[-1]
     tried = ", ".join(str(path.parent) for path in places)
-    raise InputError(f"{filename} of {dataset} was not found (tried {tried}, and the download); put the official .gz files into "
-                     f"<folder>/{source.__name__}/raw and set FMNIST_CLUSTER_DATA=<folder>, or use dataset=digits, which needs no files.")
+    raise InputError(
+        f"{filename} of {dataset} was not found (tried {tried}, and the download); put the official .gz files into "
+        f"<folder>/{source.__name__}/raw and set FMNIST_CLUSTER_DATA=<folder>, or use dataset=digits, which needs no files."
+    )
 
 # %% ../nbs/01_eda.ipynb #5b8b8893
 def _read_idx(dataset, split, kind):
@@ -97,9 +113,14 @@ _DIGITS_TRAIN = 1437
 
 def _digits(split):
     "Images (n, 28, 28) uint8 and labels (n,) of scikit-learn's digits."
-    bunch, part = load_digits(), slice(None, _DIGITS_TRAIN) if split == "train" else slice(_DIGITS_TRAIN, None)
+    bunch, part = (
+        load_digits(),
+        slice(None, _DIGITS_TRAIN) if split == "train" else slice(_DIGITS_TRAIN, None),
+    )
     small = torch.from_numpy(bunch.images[part]).float()[:, None] * (255 / 16)
-    return F.interpolate(small, size=28, mode="bilinear")[:, 0].round().to(torch.uint8).numpy(), bunch.target[part]
+    return F.interpolate(small, size=28, mode="bilinear")[:, 0].round().to(
+        torch.uint8
+    ).numpy(), bunch.target[part]
 
 # %% ../nbs/01_eda.ipynb #14090bd6
 def load_images(dataset: str = "fashion_mnist", split: str = "train") -> np.ndarray:
@@ -127,7 +148,10 @@ def load_images(dataset: str = "fashion_mnist", split: str = "train") -> np.ndar
 def load_labels(dataset: str = "fashion_mnist", split: str = "train") -> np.ndarray:
     "True classes (n,) of a split, int64: for evaluation cells only. Parameters and errors as in `load_images`."
     _check_names(dataset, split)
-    return np.asarray(_digits(split)[1] if dataset == "digits" else _read_idx(dataset, split, "labels"), dtype=np.int64)
+    return np.asarray(
+        _digits(split)[1] if dataset == "digits" else _read_idx(dataset, split, "labels"),
+        dtype=np.int64,
+    )
 
 # %% ../nbs/01_eda.ipynb #757c81da
 def to_vectors(images: np.ndarray) -> np.ndarray:
@@ -139,8 +163,15 @@ def to_vectors(images: np.ndarray) -> np.ndarray:
         If `images` is not a stack of 28 x 28 images of type uint8.
     """
     images = np.asarray(images)
-    if images.ndim != 3 or images.shape[1:] != (28, 28) or images.dtype != np.uint8 or not len(images):
-        raise InputError(f"images have shape {images.shape} and type {images.dtype}; expected (n, 28, 28) of uint8, n at least 1.")
+    if (
+        images.ndim != 3
+        or images.shape[1:] != (28, 28)
+        or images.dtype != np.uint8
+        or not len(images)
+    ):
+        raise InputError(
+            f"images have shape {images.shape} and type {images.dtype}; expected (n, 28, 28) of uint8, n at least 1."
+        )
     return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
 
 # %% ../nbs/01_eda.ipynb #74c51dc5
@@ -149,10 +180,22 @@ def _mosaic(images, n_cols, top):
     (n, height, width), n_rows = images.shape, -(-len(images) // n_cols)
     tiles = np.full((n_rows * n_cols, height + top, width + 2), np.nan, dtype=np.float32)
     tiles[:n, top:, 1:-1] = images
-    return tiles.reshape(n_rows, n_cols, height + top, width + 2).swapaxes(1, 2).reshape(n_rows * (height + top), -1)
+    return (
+        tiles.reshape(n_rows, n_cols, height + top, width + 2)
+        .swapaxes(1, 2)
+        .reshape(n_rows * (height + top), -1)
+    )
 
 # %% ../nbs/01_eda.ipynb #45b723a1
-def show_images(images, titles=None, n_cols: int = 10, size: float = 0.9, row_names=None, cmap: str = "gray_r", limits=None):
+def show_images(
+    images,
+    titles=None,
+    n_cols: int = 10,
+    size: float = 0.9,
+    row_names=None,
+    cmap: str = "gray_r",
+    limits=None,
+):
     """Draw images (n, height, width) in rows and return the matplotlib Figure.
 
     Parameters
@@ -167,16 +210,32 @@ def show_images(images, titles=None, n_cols: int = 10, size: float = 0.9, row_na
     import matplotlib.pyplot as plt
 
     images = np.asarray(images)
-    if images.ndim != 3 or not len(images): raise InputError(f"images have shape {images.shape}; expected (n, height, width), n at least 1.")
+    if images.ndim != 3 or not len(images):
+        raise InputError(
+            f"images have shape {images.shape}; expected (n, height, width), n at least 1."
+        )
     n_cols, top = min(n_cols, len(images)), 2 if titles is None else 8
     n_rows, aspect = -(-len(images) // n_cols), (images.shape[1] + top) / (images.shape[2] + 2)
     low, high = limits or ((0, 255) if images.dtype == np.uint8 else (images.min(), images.max()))
     margin = 0.09 * max(map(len, row_names or [""]))
-    fig, ax = plt.subplots(figsize=(size * n_cols + margin, size * n_rows * aspect), layout="constrained")
-    ax.imshow(_mosaic(images, n_cols, top), cmap=cmap, vmin=low, vmax=high, extent=(0, n_cols, n_rows, 0), aspect=aspect)
+    fig, ax = plt.subplots(
+        figsize=(size * n_cols + margin, size * n_rows * aspect), layout="constrained"
+    )
+    ax.imshow(
+        _mosaic(images, n_cols, top),
+        cmap=cmap,
+        vmin=low,
+        vmax=high,
+        extent=(0, n_cols, n_rows, 0),
+        aspect=aspect,
+    )
     for i, title in enumerate([] if titles is None else titles):
         ax.text(i % n_cols + 0.5, i // n_cols + 0.03, title, ha="center", va="top", fontsize=8)
-    ax.set(xticks=[], yticks=np.arange(len(row_names or [])) + 1 - images.shape[1] / (images.shape[1] + top) / 2, yticklabels=row_names or [])
+    ax.set(
+        xticks=[],
+        yticks=np.arange(len(row_names or [])) + 1 - images.shape[1] / (images.shape[1] + top) / 2,
+        yticklabels=row_names or [],
+    )
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return fig

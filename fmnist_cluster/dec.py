@@ -17,7 +17,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .ae_kmeans import AEKMeans
-from .autoencoder import apply_in_batches, autocast, batches, check_not_diverged, make_optimizer, reconstruction_loss
+from fmnist_cluster.autoencoder import (
+    apply_in_batches,
+    autocast,
+    batches,
+    check_not_diverged,
+    make_optimizer,
+    reconstruction_loss,
+)
 from .baseline import check_at_least, check_n_clusters, check_vectors, kmeans
 from .core import Checkpoint, InputError, enough_memory, pick_device, seeded
 
@@ -35,7 +42,9 @@ def soft_assign(z: Tensor, mu: Tensor, alpha: float = 1.0) -> Tensor:
 # %% ../nbs/06_dec_idec.ipynb #773da0a0
 def target_distribution(q: Tensor) -> Tensor:
     "Sharpened, size-balanced target (DEC, eq. 3) of soft assignments `q` (n, k) of the whole data set."
-    weight = q.square() / q.sum(0).clamp_min(torch.finfo(q.dtype).tiny)      # a cluster that nobody believes in weighs 0, not NaN
+    weight = q.square() / q.sum(0).clamp_min(
+        torch.finfo(q.dtype).tiny
+    )  # a cluster that nobody believes in weighs 0, not NaN
     return weight / weight.sum(1, keepdim=True)
 
 # %% ../nbs/06_dec_idec.ipynb #88b0c489
@@ -88,19 +97,48 @@ class DEC(AEKMeans):
         Embedding, at each look, of what `fit` was given to `watch`; likewise `watched_labels_`, (n_looks, n_watched).
     """
 
-    _carried: tuple[str, ...] = ()      # attributes that the loss moves and a checkpoint must keep
+    _carried: tuple[str, ...] = ()  # attributes that the loss moves and a checkpoint must keep
 
-    def __init__(self, n_clusters=10, autoencoder=None, init=None, n_init=20, alpha=1.0, update_interval=140, tol=0.001, max_iter=20_000,
-                 batch_size=256, lr=0.01, reseed=False, precision="auto", device="auto", random_state=None, verbose=False):
+    def __init__(
+        self,
+        n_clusters=10,
+        autoencoder=None,
+        init=None,
+        n_init=20,
+        alpha=1.0,
+        update_interval=140,
+        tol=0.001,
+        max_iter=20_000,
+        batch_size=256,
+        lr=0.01,
+        reseed=False,
+        precision="auto",
+        device="auto",
+        random_state=None,
+        verbose=False,
+    ):
         super().__init__(n_clusters, autoencoder, n_init, device, random_state)
-        self.init, self.alpha, self.update_interval, self.tol, self.max_iter = init, alpha, update_interval, tol, max_iter
-        self.batch_size, self.lr, self.reseed, self.precision, self.verbose = batch_size, lr, reseed, precision, verbose
+        self.init, self.alpha, self.update_interval, self.tol, self.max_iter = (
+            init,
+            alpha,
+            update_interval,
+            tol,
+            max_iter,
+        )
+        self.batch_size, self.lr, self.reseed, self.precision, self.verbose = (
+            batch_size,
+            lr,
+            reseed,
+            precision,
+            verbose,
+        )
 
     def _optimizer(self, mu):
         return make_optimizer("sgd", [*self.network_.encoder.parameters(), mu], self.lr)
 
     def _loss(self, x, p, mu):
-        with autocast(x.device, self.precision): z = self.network_.encoder(x)
+        with autocast(x.device, self.precision):
+            z = self.network_.encoder(x)
         return clustering_loss(log_soft_assign(z.float(), mu, self.alpha), p)
 
 # %% ../nbs/06_dec_idec.ipynb #7643eb66
@@ -118,18 +156,53 @@ class IDEC(DEC):
         As in `DEC`.
     """
 
-    def __init__(self, n_clusters=10, autoencoder=None, init=None, n_init=20, alpha=1.0, gamma=0.1, update_interval=140, tol=0.001, max_iter=20_000,
-                 batch_size=256, lr=0.001, reseed=False, precision="auto", device="auto", random_state=None, verbose=False):
-        super().__init__(n_clusters, autoencoder, init, n_init, alpha, update_interval, tol, max_iter, batch_size, lr, reseed, precision,
-                         device, random_state, verbose)
+    def __init__(
+        self,
+        n_clusters=10,
+        autoencoder=None,
+        init=None,
+        n_init=20,
+        alpha=1.0,
+        gamma=0.1,
+        update_interval=140,
+        tol=0.001,
+        max_iter=20_000,
+        batch_size=256,
+        lr=0.001,
+        reseed=False,
+        precision="auto",
+        device="auto",
+        random_state=None,
+        verbose=False,
+    ):
+        super().__init__(
+            n_clusters,
+            autoencoder,
+            init,
+            n_init,
+            alpha,
+            update_interval,
+            tol,
+            max_iter,
+            batch_size,
+            lr,
+            reseed,
+            precision,
+            device,
+            random_state,
+            verbose,
+        )
         self.gamma = gamma
 
     def _optimizer(self, mu):
         return make_optimizer("adam", [*self.network_.parameters(), mu], self.lr)
 
     def _loss(self, x, p, mu):
-        with autocast(x.device, self.precision): z, reconstruction = self.network_(x)
-        return reconstruction_loss(x, reconstruction) + self.gamma * clustering_loss(log_soft_assign(z.float(), mu, self.alpha), p)
+        with autocast(x.device, self.precision):
+            z, reconstruction = self.network_(x)
+        return reconstruction_loss(x, reconstruction) + self.gamma * clustering_loss(
+            log_soft_assign(z.float(), mu, self.alpha), p
+        )
 
 # %% ../nbs/06_dec_idec.ipynb #afac6634
 def _fit(self, X, y=None, watch=None, checkpoint=None):
@@ -145,7 +218,9 @@ def _fit(self, X, y=None, watch=None, checkpoint=None):
     with seeded(self.random_state) as seed, enough_memory(self):
         self.network_ = self._pretrained(vectors, seed)
         mu = torch.as_tensor(self._initial_centres(X, seed), device=device).requires_grad_()
-        watch = torch.as_tensor(vectors[:0] if watch is None else check_vectors(self, watch), device=device)
+        watch = torch.as_tensor(
+            vectors[:0] if watch is None else check_vectors(self, watch), device=device
+        )
         self._refine(torch.as_tensor(vectors, device=device), mu, watch, checkpoint or Checkpoint())
     self.labels_ = self.predict(X)
     return self
@@ -153,9 +228,16 @@ def _fit(self, X, y=None, watch=None, checkpoint=None):
 
 def _initial_centres(self, X, seed):
     "The given centres, or those of k-means on the embedding."
-    if self.init is None: return kmeans(self.transform(X), self.n_clusters, self.n_init, seed).cluster_centers_
-    centres, expected = np.array(self.init, dtype=np.float32), (self.n_clusters, self.network_.encoder[-1].out_features)
-    if centres.shape != expected: raise InputError(f"init has shape {centres.shape}; expected (n_clusters, n_components) = {expected}.")
+    if self.init is None:
+        return kmeans(self.transform(X), self.n_clusters, self.n_init, seed).cluster_centers_
+    centres, expected = (
+        np.array(self.init, dtype=np.float32),
+        (self.n_clusters, self.network_.encoder[-1].out_features),
+    )
+    if centres.shape != expected:
+        raise InputError(
+            f"init has shape {centres.shape}; expected (n_clusters, n_components) = {expected}."
+        )
     return centres
 
 # %% ../nbs/06_dec_idec.ipynb #9f8f7d19
@@ -164,16 +246,32 @@ def _refine(self, X, mu, watch, checkpoint):
     losses: list[Tensor] = []
     optimizer, p = self._optimizer(mu), None
     now = self._begin(X, mu, watch, checkpoint.restore(self.network_, optimizer))
-    with tqdm(total=self.max_iter, initial=now.step, desc=type(self).__name__, disable=not self.verbose, mininterval=5) as bar:
+    with tqdm(
+        total=self.max_iter,
+        initial=now.step,
+        desc=type(self).__name__,
+        disable=not self.verbose,
+        mininterval=5,
+    ) as bar:
         while True:
             if p is None or now.step % self.update_interval == 0 or now.step == self.max_iter:
-                if losses: now.loss = float(torch.stack(losses).mean())
-                checkpoint.save(self.network_, optimizer, **vars(now), **{name: getattr(self, name) for name in self._carried})
+                if losses:
+                    now.loss = float(torch.stack(losses).mean())
+                checkpoint.save(
+                    self.network_,
+                    optimizer,
+                    **vars(now),
+                    **{name: getattr(self, name) for name in self._carried},
+                )
                 p, losses = self._look(X, watch, now), []
                 settled = 0 <= now.history[-1]["label_change"] < self.tol and now.step > 0
-                if settled or now.step >= self.max_iter: break
-            if not len(now.todo): now.todo = torch.cat(batches(len(X), self.batch_size, X.device))
-            size = len(now.todo) % self.batch_size or self.batch_size           # the short batch of a pass comes first
+                if settled or now.step >= self.max_iter:
+                    break
+            if not len(now.todo):
+                now.todo = torch.cat(batches(len(X), self.batch_size, X.device))
+            size = (
+                len(now.todo) % self.batch_size or self.batch_size
+            )  # the short batch of a pass comes first
             batch, now.todo = now.todo[-size:], now.todo[:-size]
             loss = self._loss(X[batch], p[batch], mu)
             optimizer.zero_grad()
@@ -182,37 +280,77 @@ def _refine(self, X, mu, watch, checkpoint):
             losses.append(loss.detach())
             now.step += 1
             bar.update()
-    self.n_iter_, self.history_, self.cluster_centers_ = now.step, now.history, mu.detach().cpu().numpy()
-    self.watched_, self.watched_labels_ = now.watched.cpu().numpy(), now.watched_labels.cpu().numpy()
-    for name in self._carried: delattr(self, name)
+    self.n_iter_, self.history_, self.cluster_centers_ = (
+        now.step,
+        now.history,
+        mu.detach().cpu().numpy(),
+    )
+    self.watched_, self.watched_labels_ = (
+        now.watched.cpu().numpy(),
+        now.watched_labels.cpu().numpy(),
+    )
+    for name in self._carried:
+        delattr(self, name)
 
 # %% ../nbs/06_dec_idec.ipynb #9cb0af75
 def _begin(self, X, mu, watch, state):
     "Where the loop stands: at its first step, or at the look that the `state` of a checkpoint was taken before."
     none = torch.empty(0, dtype=torch.int64)
-    now = {"step": 0, "history": [], "loss": math.nan, "mu": mu, "labels": none, "todo": none,
-           "watched": torch.empty(0, len(watch), mu.shape[1]), "watched_labels": none.view(0, 1).expand(0, len(watch))} | state
+    now = {
+        "step": 0,
+        "history": [],
+        "loss": math.nan,
+        "mu": mu,
+        "labels": none,
+        "todo": none,
+        "watched": torch.empty(0, len(watch), mu.shape[1]),
+        "watched_labels": none.view(0, 1).expand(0, len(watch)),
+    } | state
     for name in self._carried:
-        if name in now: setattr(self, name, now.pop(name).to(X.device))
+        if name in now:
+            setattr(self, name, now.pop(name).to(X.device))
     mu.data.copy_(now["mu"])
-    return SimpleNamespace(**{name: value.to(X.device) if isinstance(value, Tensor) else value for name, value in now.items()} | {"mu": mu})
+    return SimpleNamespace(
+        **{
+            name: value.to(X.device) if isinstance(value, Tensor) else value
+            for name, value in now.items()
+        }
+        | {"mu": mu}
+    )
 
 # %% ../nbs/06_dec_idec.ipynb #92cf51a7
 @torch.no_grad()
 def _look(self, X, watch, now):
     "Target distribution of the whole data set; its labels go to `now`, with a line of `history`."
-    with autocast(X.device, self.precision): z = apply_in_batches(self.network_.encoder, X)
+    with autocast(X.device, self.precision):
+        z = apply_in_batches(self.network_.encoder, X)
     check_not_diverged(self, float(z.sum()))
     log_q, previous = self._believe(z, now.mu), now.labels
     sizes = torch.bincount(log_q.argmax(1), minlength=self.n_clusters)
-    if self.reseed and not sizes.all(): log_q = self._reseed(z, now.mu, sizes)
+    if self.reseed and not sizes.all():
+        log_q = self._reseed(z, now.mu, sizes)
     now.labels, p = log_q.argmax(1), target_distribution(log_q.exp())
-    now.history.append({"step": now.step, "label_change": float((now.labels != previous).float().mean()) if now.step else math.nan,
-                        "kl": float(clustering_loss(log_q, p)), "smallest_cluster": int(sizes.min()), "n_empty": int((sizes == 0).sum()), "loss": now.loss})
+    now.history.append(
+        {
+            "step": now.step,
+            "label_change": float((now.labels != previous).float().mean())
+            if now.step
+            else math.nan,
+            "kl": float(clustering_loss(log_q, p)),
+            "smallest_cluster": int(sizes.min()),
+            "n_empty": int((sizes == 0).sum()),
+            "loss": now.loss,
+        }
+    )
     seen = apply_in_batches(self.network_.encoder, watch)
     now.watched = torch.cat([now.watched, seen[None]])
-    now.watched_labels = torch.cat([now.watched_labels, log_soft_assign(seen, now.mu, self.alpha).argmax(1)[None]])
-    if len(watch): now.history[-1]["reconstruction"] = float(reconstruction_loss(watch, apply_in_batches(self.network_.decoder, seen)))
+    now.watched_labels = torch.cat(
+        [now.watched_labels, log_soft_assign(seen, now.mu, self.alpha).argmax(1)[None]]
+    )
+    if len(watch):
+        now.history[-1]["reconstruction"] = float(
+            reconstruction_loss(watch, apply_in_batches(self.network_.decoder, seen))
+        )
     return p
 
 
@@ -232,8 +370,16 @@ def _believe(self, z, mu):
 def _predict_proba(self, X):
     "Soft assignment (n, n_clusters) of X (n, d), DEC eq. 1."
     check_is_fitted(self)
-    return soft_assign(torch.from_numpy(self.transform(X)), torch.from_numpy(self.cluster_centers_), self.alpha).numpy()
+    return soft_assign(
+        torch.from_numpy(self.transform(X)), torch.from_numpy(self.cluster_centers_), self.alpha
+    ).numpy()
 
 
-DEC.fit, DEC._initial_centres, DEC._refine, DEC._begin, DEC.predict_proba = _fit, _initial_centres, _refine, _begin, _predict_proba
+DEC.fit, DEC._initial_centres, DEC._refine, DEC._begin, DEC.predict_proba = (
+    _fit,
+    _initial_centres,
+    _refine,
+    _begin,
+    _predict_proba,
+)
 DEC._look, DEC._reseed, DEC._believe = _look, _reseed, _believe

@@ -20,7 +20,17 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .ae_kmeans import AEKMeans
-from .autoencoder import Autoencoder, ConvAutoencoder, apply_in_batches, autocast, batches, check_not_diverged, make_optimizer, mlp, reconstruction_loss
+from fmnist_cluster.autoencoder import (
+    Autoencoder,
+    ConvAutoencoder,
+    apply_in_batches,
+    autocast,
+    batches,
+    check_not_diverged,
+    make_optimizer,
+    mlp,
+    reconstruction_loss,
+)
 from .baseline import check_at_least, check_n_clusters, check_vectors
 from .core import InputError, SafeModel, pick_device, seeded
 from .dec import DEC, IDEC
@@ -30,10 +40,18 @@ from .pseudo_label import ConvEncoder
 def turn_and_shift(x: Tensor, degrees: float = 10.0, shift: float = 0.1) -> Tensor:
     "Flat square images x (n, d), each turned by up to `degrees` and shifted by up to `shift` of its side; black comes in from outside."
     side = math.isqrt(x.shape[1])
-    if side * side != x.shape[1]: raise InputError(f"X has {x.shape[1]} features; expected square images, for example 784.")
+    if side * side != x.shape[1]:
+        raise InputError(f"X has {x.shape[1]} features; expected square images, for example 784.")
     draw = lambda most: torch.empty(len(x), device=x.device).uniform_(-most, most)
     angle = draw(degrees * math.pi / 180)
-    rows = [angle.cos(), -angle.sin(), draw(2 * shift), angle.sin(), angle.cos(), draw(2 * shift)]      # affine_grid counts in halves of a side
+    rows = [
+        angle.cos(),
+        -angle.sin(),
+        draw(2 * shift),
+        angle.sin(),
+        angle.cos(),
+        draw(2 * shift),
+    ]  # affine_grid counts in halves of a side
     theta = torch.stack(rows, 1).view(-1, 2, 3)
     grid = F.affine_grid(theta, [len(x), 1, side, side], align_corners=False)
     return F.grid_sample(x.view(-1, 1, side, side), grid, align_corners=False).flatten(1)
@@ -42,7 +60,8 @@ def turn_and_shift(x: Tensor, degrees: float = 10.0, shift: float = 0.1) -> Tens
 class AugmentedAutoencoder(Autoencoder):
     "As `Autoencoder`, for flat square images, which it sees turned and shifted (DEC-DA, sec. 3.2)."
 
-    def _step(self, x, optimizer): return super()._step(turn_and_shift(x), optimizer)
+    def _step(self, x, optimizer):
+        return super()._step(turn_and_shift(x), optimizer)
 
 
 class AugmentedConvAutoencoder(AugmentedAutoencoder, ConvAutoencoder):
@@ -52,7 +71,8 @@ class AugmentedConvAutoencoder(AugmentedAutoencoder, ConvAutoencoder):
 class AugmentedIDEC(IDEC):
     "As `IDEC`, for flat square images: turned and shifted ones are drawn towards the target of the images as they are (Guo et al., 2018: Deep embedded clustering with data augmentation)."
 
-    def _loss(self, x, p, mu): return super()._loss(turn_and_shift(x), p, mu)
+    def _loss(self, x, p, mu):
+        return super()._loss(turn_and_shift(x), p, mu)
 
 # %% ../nbs/13_dec_kin.ipynb #584c3200
 def nearest_centre(z: Tensor, mu: Tensor) -> Tensor:
@@ -88,19 +108,56 @@ class DCN(DEC):
 
     _carried = ("_counts",)
 
-    def __init__(self, n_clusters=10, autoencoder=None, init=None, n_init=20, lam=0.05, update_interval=140, tol=0.001, max_iter=20_000,
-                 batch_size=256, lr=0.001, reseed=False, precision="auto", device="auto", random_state=None, verbose=False):
-        super().__init__(n_clusters, autoencoder, init, n_init, 1.0, update_interval, tol, max_iter, batch_size, lr, reseed, precision, device, random_state, verbose)
+    def __init__(
+        self,
+        n_clusters=10,
+        autoencoder=None,
+        init=None,
+        n_init=20,
+        lam=0.05,
+        update_interval=140,
+        tol=0.001,
+        max_iter=20_000,
+        batch_size=256,
+        lr=0.001,
+        reseed=False,
+        precision="auto",
+        device="auto",
+        random_state=None,
+        verbose=False,
+    ):
+        super().__init__(
+            n_clusters,
+            autoencoder,
+            init,
+            n_init,
+            1.0,
+            update_interval,
+            tol,
+            max_iter,
+            batch_size,
+            lr,
+            reseed,
+            precision,
+            device,
+            random_state,
+            verbose,
+        )
         self.lam = lam
 
     def _optimizer(self, mu):
-        self._counts = torch.full((len(mu),), 100.0, device=mu.device)         # as in the authors' code: the start weighs as much as 100 images
+        self._counts = torch.full(
+            (len(mu),), 100.0, device=mu.device
+        )  # as in the authors' code: the start weighs as much as 100 images
         return make_optimizer("adam", self.network_.parameters(), self.lr)
 
     def _loss(self, x, p, mu):
-        with autocast(x.device, self.precision): z, reconstruction = self.network_(x)
+        with autocast(x.device, self.precision):
+            z, reconstruction = self.network_(x)
         z, assigned = z.float(), nearest_centre(z.detach().float(), mu)
-        loss = reconstruction_loss(x, reconstruction) + self.lam / x.shape[1] * kmeans_loss(z, mu.detach(), assigned)
+        loss = reconstruction_loss(x, reconstruction) + self.lam / x.shape[1] * kmeans_loss(
+            z, mu.detach(), assigned
+        )
         with torch.no_grad():
             centres, self._counts = running_means(mu, self._counts, z, assigned)
             mu.copy_(centres)
@@ -113,18 +170,32 @@ def mixture_log_joint(z: Tensor, log_pi: Tensor, mu: Tensor, log_var: Tensor) ->
     return log_pi - squared.sum(-1) / 2
 
 
-def mixture_kl(mean: Tensor, log_var: Tensor, gamma: Tensor, log_pi: Tensor, mu: Tensor, mixture_log_var: Tensor) -> Tensor:
+def mixture_kl(
+    mean: Tensor,
+    log_var: Tensor,
+    gamma: Tensor,
+    log_pi: Tensor,
+    mu: Tensor,
+    mixture_log_var: Tensor,
+) -> Tensor:
     "KL (n,) between q(z | x) q(c | x), a Gaussian (n, d) and `gamma` (n, k), and the mixture's p(z, c) (VaDE, eq. 12)."
-    squared = (log_var.exp()[:, None] + (mean[:, None] - mu).square()) / mixture_log_var.exp() + mixture_log_var
+    squared = (
+        log_var.exp()[:, None] + (mean[:, None] - mu).square()
+    ) / mixture_log_var.exp() + mixture_log_var
     to_gaussians = (gamma * squared.sum(-1)).sum(1) / 2
-    return to_gaussians - (1 + log_var).sum(1) / 2 + (gamma * (gamma.clamp_min(1e-10).log() - log_pi)).sum(1)
+    return (
+        to_gaussians
+        - (1 + log_var).sum(1) / 2
+        + (gamma * (gamma.clamp_min(1e-10).log() - log_pi)).sum(1)
+    )
 
 # %% ../nbs/13_dec_kin.ipynb #f42e2dc1
 class BernoulliAutoencoder(Autoencoder):
     "As `Autoencoder`, for values in [0, 1]: the decoder gives logits, and the loss is their cross-entropy, mean over features (VaDE, sec. 3.2)."
 
     def _loss(self, x):
-        with autocast(x.device, self.precision): logits = self.network_(x)[1]
+        with autocast(x.device, self.precision):
+            logits = self.network_(x)[1]
         return F.binary_cross_entropy_with_logits(logits.float(), x)
 
     def inverse_transform(self, Z):
@@ -137,8 +208,15 @@ class VaDENet(nn.Module):
 
     def __init__(self, n_clusters: int, *sizes: int):
         super().__init__()
-        self.encoder, self.decoder, self.log_var = mlp(*sizes), mlp(*reversed(sizes)), nn.Linear(sizes[-2], sizes[-1])
-        self.weights, self.mu, self.mixture_log_var = (nn.Parameter(torch.zeros(shape)) for shape in (n_clusters, (n_clusters, sizes[-1]), (n_clusters, sizes[-1])))
+        self.encoder, self.decoder, self.log_var = (
+            mlp(*sizes),
+            mlp(*reversed(sizes)),
+            nn.Linear(sizes[-2], sizes[-1]),
+        )
+        self.weights, self.mu, self.mixture_log_var = (
+            nn.Parameter(torch.zeros(shape))
+            for shape in (n_clusters, (n_clusters, sizes[-1]), (n_clusters, sizes[-1]))
+        )
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         "Mean and log variance (n, n_components) of the embedding of x (n, d)."
@@ -176,14 +254,37 @@ class VaDE(AEKMeans):
         `epoch`, `loss` (the negative bound per feature), `kl` and `smallest_cluster`.
     """
 
-    def __init__(self, n_clusters=10, autoencoder=None, n_init=20, epochs=30, batch_size=256, lr=0.002, precision="auto", device="auto", random_state=None, verbose=False):
+    def __init__(
+        self,
+        n_clusters=10,
+        autoencoder=None,
+        n_init=20,
+        epochs=30,
+        batch_size=256,
+        lr=0.002,
+        precision="auto",
+        device="auto",
+        random_state=None,
+        verbose=False,
+    ):
         super().__init__(n_clusters, autoencoder, n_init, device, random_state)
-        self.epochs, self.batch_size, self.lr, self.precision, self.verbose = epochs, batch_size, lr, precision, verbose
+        self.epochs, self.batch_size, self.lr, self.precision, self.verbose = (
+            epochs,
+            batch_size,
+            lr,
+            precision,
+            verbose,
+        )
 
     def _pretrained(self, X, seed):
-        start = self.autoencoder or BernoulliAutoencoder(precision=self.precision, device=self.device)
-        if isinstance(start, BernoulliAutoencoder): return AEKMeans(self.n_clusters, start, device=self.device)._pretrained(X, seed)
-        raise InputError(f"autoencoder is a {type(start).__name__}; VaDE starts from a BernoulliAutoencoder, whose decoder gives logits.")
+        start = self.autoencoder or BernoulliAutoencoder(
+            precision=self.precision, device=self.device
+        )
+        if isinstance(start, BernoulliAutoencoder):
+            return AEKMeans(self.n_clusters, start, device=self.device)._pretrained(X, seed)
+        raise InputError(
+            f"autoencoder is a {type(start).__name__}; VaDE starts from a BernoulliAutoencoder, whose decoder gives logits."
+        )
 
     def _build_network(self):
         shape = self.autoencoder or BernoulliAutoencoder()
@@ -191,12 +292,19 @@ class VaDE(AEKMeans):
 
     def _bound(self, x):
         "Negative bound and its KL part (n,), both divided by the number of features."
-        with autocast(x.device, self.precision): mean, log_var = self.network_.encode(x)
+        with autocast(x.device, self.precision):
+            mean, log_var = self.network_.encode(x)
         mean, log_var, mixture = mean.float(), log_var.float(), self.network_.mixture()
         z = mean + (log_var / 2).exp() * torch.randn_like(mean)
-        with autocast(x.device, self.precision): logits = self.network_.decoder(z)
-        kl = mixture_kl(mean, log_var, mixture_log_joint(z, *mixture).softmax(1), *mixture) / x.shape[1]
-        return F.binary_cross_entropy_with_logits(logits.float(), x, reduction="none").mean(1) + kl, kl
+        with autocast(x.device, self.precision):
+            logits = self.network_.decoder(z)
+        kl = (
+            mixture_kl(mean, log_var, mixture_log_joint(z, *mixture).softmax(1), *mixture)
+            / x.shape[1]
+        )
+        return F.binary_cross_entropy_with_logits(logits.float(), x, reduction="none").mean(
+            1
+        ) + kl, kl
 
 # %% ../nbs/13_dec_kin.ipynb #d5bc32be
 def _fit_vade(self, X, y=None):
@@ -204,19 +312,36 @@ def _fit_vade(self, X, y=None):
     given, X = X, check_vectors(self, X, reset=True)
     check_n_clusters(X, self.n_clusters)
     check_at_least(1, epochs=self.epochs, batch_size=self.batch_size)
-    if X.min() < -1e-5 or X.max() > 1 + 1e-5: raise InputError(f"X runs from {X.min():.3g} to {X.max():.3g}; VaDE expects values in [0, 1].")
+    if X.min() < -1e-5 or X.max() > 1 + 1e-5:
+        raise InputError(
+            f"X runs from {X.min():.3g} to {X.max():.3g}; VaDE expects values in [0, 1]."
+        )
     with seeded(self.random_state) as seed:
         self._start(given, X, seed)
         X, self.history_ = torch.as_tensor(X, device=pick_device(self.device)), []
         optimizer = make_optimizer("adam", self.network_.parameters(), self.lr)
-        schedule = torch.optim.lr_scheduler.StepLR(optimizer, 10, .9)
+        schedule = torch.optim.lr_scheduler.StepLR(optimizer, 10, 0.9)
         for epoch in tqdm(range(self.epochs), "VaDE", disable=not self.verbose, mininterval=5):
-            losses, kls = zip(*(self._step(X[batch], optimizer) for batch in batches(len(X), self.batch_size, X.device)))
+            losses, kls = zip(
+                *(
+                    self._step(X[batch], optimizer)
+                    for batch in batches(len(X), self.batch_size, X.device)
+                )
+            )
             schedule.step()
             loss, kl = (float(torch.cat(parts).mean()) for parts in (losses, kls))
             check_not_diverged(self, loss)
             self.labels_ = self._posterior(X).argmax(1).cpu().numpy()
-            self.history_.append({"epoch": epoch + 1, "loss": loss, "kl": kl, "smallest_cluster": int(np.bincount(self.labels_, minlength=self.n_clusters).min())})
+            self.history_.append(
+                {
+                    "epoch": epoch + 1,
+                    "loss": loss,
+                    "kl": kl,
+                    "smallest_cluster": int(
+                        np.bincount(self.labels_, minlength=self.n_clusters).min()
+                    ),
+                }
+            )
     return self
 
 
@@ -225,9 +350,14 @@ def _start(self, given, X, seed):
     start = self._pretrained(X, seed)
     self.network_ = self._build_network().to(pick_device(self.device))
     self.network_.load_state_dict(self.network_.state_dict() | start.state_dict())
-    found = GaussianMixture(self.n_clusters, covariance_type="diag", n_init=self.n_init, random_state=seed).fit(self.transform(given))
+    found = GaussianMixture(
+        self.n_clusters, covariance_type="diag", n_init=self.n_init, random_state=seed
+    ).fit(self.transform(given))
     with torch.no_grad():
-        for ours, theirs in zip((self.network_.weights, self.network_.mu, self.network_.mixture_log_var), (np.log(found.weights_), found.means_, np.log(found.covariances_))):
+        for ours, theirs in zip(
+            (self.network_.weights, self.network_.mu, self.network_.mixture_log_var),
+            (np.log(found.weights_), found.means_, np.log(found.covariances_)),
+        ):
             ours.copy_(torch.from_numpy(theirs))
 
 # %% ../nbs/13_dec_kin.ipynb #f1a962f2
@@ -242,13 +372,24 @@ def _step(self, x, optimizer):
 @torch.no_grad()
 def _posterior(self, X):
     "p(c | z) (n, n_clusters) at the mean embedding of X (VaDE, eq. 16)."
-    return apply_in_batches(lambda x: mixture_log_joint(self.network_.encode(x)[0], *self.network_.mixture()).softmax(1), X)
+    return apply_in_batches(
+        lambda x: mixture_log_joint(self.network_.encode(x)[0], *self.network_.mixture()).softmax(
+            1
+        ),
+        X,
+    )
 
 
 def _predict_proba(self, X):
     "Probability of each cluster (n, n_clusters) for X (n, d)."
     check_is_fitted(self)
-    return self._posterior(torch.as_tensor(check_vectors(self, X), device=next(self.network_.parameters()).device)).cpu().numpy()
+    return (
+        self._posterior(
+            torch.as_tensor(check_vectors(self, X), device=next(self.network_.parameters()).device)
+        )
+        .cpu()
+        .numpy()
+    )
 
 
 def _predict(self, X):
@@ -256,7 +397,14 @@ def _predict(self, X):
     return self.predict_proba(X).argmax(1)
 
 
-VaDE.fit, VaDE._start, VaDE._step, VaDE._posterior, VaDE.predict_proba, VaDE.predict = _fit_vade, _start, _step, _posterior, _predict_proba, _predict
+VaDE.fit, VaDE._start, VaDE._step, VaDE._posterior, VaDE.predict_proba, VaDE.predict = (
+    _fit_vade,
+    _start,
+    _step,
+    _posterior,
+    _predict_proba,
+    _predict,
+)
 
 # %% ../nbs/13_dec_kin.ipynb #d77e29a2
 def cauchy_schwarz(kernel: Tensor, A: Tensor) -> Tensor:
@@ -287,8 +435,14 @@ class DDCNet(nn.Module):
 
     def __init__(self, n_clusters: int, n_features: int, images: bool, n_hidden: int = 100):
         super().__init__()
-        self.encoder = nn.Sequential(nn.Unflatten(1, (1, 28, 28)), ConvEncoder()) if images else nn.Sequential(nn.Linear(n_features, ConvEncoder.n_features), nn.ReLU())
-        self.features = nn.Sequential(nn.Linear(ConvEncoder.n_features, n_hidden), nn.ReLU(), nn.BatchNorm1d(n_hidden))
+        self.encoder = (
+            nn.Sequential(nn.Unflatten(1, (1, 28, 28)), ConvEncoder())
+            if images
+            else nn.Sequential(nn.Linear(n_features, ConvEncoder.n_features), nn.ReLU())
+        )
+        self.features = nn.Sequential(
+            nn.Linear(ConvEncoder.n_features, n_hidden), nn.ReLU(), nn.BatchNorm1d(n_hidden)
+        )
         self.answer = nn.Linear(n_hidden, n_clusters)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -321,11 +475,34 @@ class DDC(SafeModel, ClusterMixin, TransformerMixin, BaseEstimator):
         `start`, `epoch`, `loss` and `smallest_cluster`.
     """
 
-    def __init__(self, n_clusters=10, n_init=3, epochs=10, batch_size=256, lr=0.001, precision="auto", device="auto", random_state=None, verbose=False):
-        self.n_clusters, self.n_init, self.epochs, self.batch_size, self.lr = n_clusters, n_init, epochs, batch_size, lr
-        self.precision, self.device, self.random_state, self.verbose = precision, device, random_state, verbose
+    def __init__(
+        self,
+        n_clusters=10,
+        n_init=3,
+        epochs=10,
+        batch_size=256,
+        lr=0.001,
+        precision="auto",
+        device="auto",
+        random_state=None,
+        verbose=False,
+    ):
+        self.n_clusters, self.n_init, self.epochs, self.batch_size, self.lr = (
+            n_clusters,
+            n_init,
+            epochs,
+            batch_size,
+            lr,
+        )
+        self.precision, self.device, self.random_state, self.verbose = (
+            precision,
+            device,
+            random_state,
+            verbose,
+        )
 
-    def _build_network(self): return DDCNet(self.n_clusters, self.n_features_in_, images=self.n_features_in_ == 784)
+    def _build_network(self):
+        return DDCNet(self.n_clusters, self.n_features_in_, images=self.n_features_in_ == 784)
 
     def predict(self, X):
         "Cluster (n,) of each of X (n, d)."
@@ -338,13 +515,15 @@ def _fit_ddc(self, X, y=None):
     check_n_clusters(X, self.n_clusters)
     check_at_least(1, n_init=self.n_init, epochs=self.epochs)
     check_at_least(2, batch_size=self.batch_size)
-    if len(X) < 2: raise InputError("X has n_samples=1; DDC compares images, expected at least 2.")
+    if len(X) < 2:
+        raise InputError("X has n_samples=1; DDC compares images, expected at least 2.")
     X, self.history_, best = torch.as_tensor(X, device=pick_device(self.device)), [], math.inf
     with seeded(self.random_state):
         for start in range(self.n_init):
             network = self._build_network().to(X.device)
             loss = self._train(network, X, start)
-            if loss < best: best, self.network_ = loss, network
+            if loss < best:
+                best, self.network_ = loss, network
     self.labels_ = self.predict(given)
     return self
 
@@ -352,11 +531,15 @@ def _fit_ddc(self, X, y=None):
 def _train(self, network, X, start):
     "Train one network; returns the mean loss of its last epoch."
     optimizer = make_optimizer("adam", network.parameters(), self.lr)
-    for epoch in tqdm(range(self.epochs), f"DDC, start {start + 1}", disable=not self.verbose, mininterval=5):
+    for epoch in tqdm(
+        range(self.epochs), f"DDC, start {start + 1}", disable=not self.verbose, mininterval=5
+    ):
         losses, sizes = [], torch.zeros(self.n_clusters, device=X.device)
         for batch in batches(len(X), self.batch_size, X.device):
-            if len(batch) < 2: continue                             # a pair is the least that can be compared
-            with autocast(X.device, self.precision): h, A = network(X[batch])
+            if len(batch) < 2:
+                continue  # a pair is the least that can be compared
+            with autocast(X.device, self.precision):
+                h, A = network(X[batch])
             loss = ddc_loss(h.float(), A.float())
             optimizer.zero_grad()
             loss.backward()
@@ -365,7 +548,14 @@ def _train(self, network, X, start):
             sizes += torch.bincount(A.detach().argmax(1), minlength=self.n_clusters)
         mean_loss = float(torch.stack(losses).mean())
         check_not_diverged(self, mean_loss)
-        self.history_.append({"start": start, "epoch": epoch + 1, "loss": mean_loss, "smallest_cluster": int(sizes.min())})
+        self.history_.append(
+            {
+                "start": start,
+                "epoch": epoch + 1,
+                "loss": mean_loss,
+                "smallest_cluster": int(sizes.min()),
+            }
+        )
     network.eval()
     return mean_loss
 
@@ -386,4 +576,10 @@ def _predict_proba_ddc(self, X):
     return self._answers(X, 1)
 
 
-DDC.fit, DDC._train, DDC._answers, DDC.transform, DDC.predict_proba = _fit_ddc, _train, _answers, _transform_ddc, _predict_proba_ddc
+DDC.fit, DDC._train, DDC._answers, DDC.transform, DDC.predict_proba = (
+    _fit_ddc,
+    _train,
+    _answers,
+    _transform_ddc,
+    _predict_proba_ddc,
+)

@@ -58,7 +58,11 @@ class PixelKMeans(SafeModel, ClusterMixin, BaseEstimator):
         "Cluster X (n, d); `y` is ignored."
         X = check_vectors(self, X, reset=True)
         found = kmeans(X, self.n_clusters, self.n_init, self.random_state)
-        self.cluster_centers_, self.labels_, self.inertia_ = found.cluster_centers_, found.labels_, float(found.inertia_)
+        self.cluster_centers_, self.labels_, self.inertia_ = (
+            found.cluster_centers_,
+            found.labels_,
+            float(found.inertia_),
+        )
         return self
 
     def predict(self, X):
@@ -86,7 +90,8 @@ def generalizability(z_train, z_validation, mu, alpha: float = 1.0) -> float:
 def relative_falls(G) -> np.ndarray:
     "Share of `G` (m,) that is lost from each value to the next, (m - 1,); negative where it rises."
     G = np.asarray(G, dtype=float)
-    if G.ndim != 1 or len(G) < 2: raise InputError(f"G has shape {G.shape}; expected a list of at least two values.")
+    if G.ndim != 1 or len(G) < 2:
+        raise InputError(f"G has shape {G.shape}; expected a list of at least two values.")
     return 1 - G[1:] / G[:-1]
 
 
@@ -98,11 +103,21 @@ def sharp_drop(ks, G) -> int | None:
 # %% ../nbs/10_dec_studies.ipynb #22e6cd59
 def retention(n_classes: int, r_min: float, only_first: bool = False) -> np.ndarray:
     "Probability to stay for each class (n_classes,): from `r_min` for class 0 evenly up to 1 for the last (DEC, sec. 5.4), or `r_min` for class 0 and 1 for the others."
-    if n_classes < 2 or not 0 < r_min <= 1: raise InputError(f"n_classes is {n_classes} and r_min {r_min}; expected at least 2 and a share above 0 and at most 1.")
-    return np.where(np.arange(n_classes) > 0, 1., r_min) if only_first else np.linspace(r_min, 1., n_classes)
+    if n_classes < 2 or not 0 < r_min <= 1:
+        raise InputError(
+            f"n_classes is {n_classes} and r_min {r_min}; expected at least 2 and a share above 0 and at most 1."
+        )
+    return (
+        np.where(np.arange(n_classes) > 0, 1.0, r_min)
+        if only_first
+        else np.linspace(r_min, 1.0, n_classes)
+    )
 
 
 def thin(y, r_min: float, only_first: bool = False, random_state: int = 0) -> np.ndarray:
     "Indices kept when each point of the labels `y` (n,) stays with its class's `retention`; with the same `random_state` a smaller `r_min` keeps a part of what a larger one keeps."
     y = np.asarray(y)
-    return np.flatnonzero(np.random.default_rng(random_state).random(len(y)) < retention(int(y.max()) + 1, r_min, only_first)[y])
+    return np.flatnonzero(
+        np.random.default_rng(random_state).random(len(y))
+        < retention(int(y.max()) + 1, r_min, only_first)[y]
+    )

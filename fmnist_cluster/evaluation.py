@@ -21,10 +21,22 @@ from .data import SPLITS
 from .metrics import class_scores, external_scores, internal_scores, match_clusters
 
 # %% ../nbs/08_evaluation.ipynb #3a7a541a
-BOOK = {"random": "03_baseline", "kmeans": "03_baseline", "ae_kmeans": "05_ae_kmeans", "dec": "06_dec_idec", "idec": "06_dec_idec",
-        "pseudo_label_random": "07_pseudo_label", "pseudo_label_ae": "07_pseudo_label", "pseudo_label_remedied": "07_pseudo_label",
-        "pseudo_label_full": "07_pseudo_label", "supervised": "07_pseudo_label"}
-BOUNDS = ("random", "supervised")               # floor and ceiling, not methods: one knows nothing, one was told the labels
+BOOK = {
+    "random": "03_baseline",
+    "kmeans": "03_baseline",
+    "ae_kmeans": "05_ae_kmeans",
+    "dec": "06_dec_idec",
+    "idec": "06_dec_idec",
+    "pseudo_label_random": "07_pseudo_label",
+    "pseudo_label_ae": "07_pseudo_label",
+    "pseudo_label_remedied": "07_pseudo_label",
+    "pseudo_label_full": "07_pseudo_label",
+    "supervised": "07_pseudo_label",
+}
+BOUNDS = (
+    "random",
+    "supervised",
+)  # floor and ceiling, not methods: one knows nothing, one was told the labels
 
 
 def book_order(methods) -> list[str]:
@@ -53,11 +65,24 @@ def find_methods(folder) -> list[dict]:
         for labels in sorted(file.parent.glob("*/labels_test.npy")):
             method, key = labels.parent.name, (stage["seed"], labels.parent.name)
             if key in found:
-                raise InputError(f"{labels.parent} and {found[key]['folder']} hold the same method; delete the one that is not meant.")
-            facts = stage["provenance"] | {"n_init": stage["parameters"].get("n_init")} | stage["methods"].get(method, {})
-            found[key] = {"method": method, **{name: stage[name] for name in ("dataset", "seed", "chapter")}, "folder": labels.parent, "facts": facts}
+                raise InputError(
+                    f"{labels.parent} and {found[key]['folder']} hold the same method; delete the one that is not meant."
+                )
+            facts = (
+                stage["provenance"]
+                | {"n_init": stage["parameters"].get("n_init")}
+                | stage["methods"].get(method, {})
+            )
+            found[key] = {
+                "method": method,
+                **{name: stage[name] for name in ("dataset", "seed", "chapter")},
+                "folder": labels.parent,
+                "facts": facts,
+            }
     if not found:
-        raise InputError(f"{folder} holds no complete stage with labels; run nbs/03_baseline.ipynb (or `make run`) first, with this run and data set.")
+        raise InputError(
+            f"{folder} holds no complete stage with labels; run nbs/03_baseline.ipynb (or `make run`) first, with this run and data set."
+        )
     order = book_order(method for _, method in found)
     return [found[key] for key in sorted(found, key=lambda key: (key[0], order.index(key[1])))]
 
@@ -66,31 +91,53 @@ def missing_methods(found) -> list[tuple]:
     "Methods of the book that `found` lacks: (seed, method, chapter to run) for every seed in `found`."
     there = {(entry["seed"], entry["method"]) for entry in found}
     seeds = sorted({seed for seed, _ in there})
-    return [(seed, method, chapter) for seed in seeds for method, chapter in BOOK.items() if (seed, method) not in there]
+    return [
+        (seed, method, chapter)
+        for seed in seeds
+        for method, chapter in BOOK.items()
+        if (seed, method) not in there
+    ]
 
 # %% ../nbs/08_evaluation.ipynb #47316247
 def further_records(found, recorded) -> list[dict]:
     "Of the records made elsewhere those that belong beside `found`: its methods, data set and preset, and a seed of which it lacks the method."
     there = {(entry["method"], entry["seed"]) for entry in found}
     alike = {(entry["method"], entry["dataset"], entry["facts"]["preset"]) for entry in found}
-    return [record for record in recorded if (record["method"], record["seed"]) not in there and (record["method"], record["dataset"], record["preset"]) in alike]
+    return [
+        record
+        for record in recorded
+        if (record["method"], record["seed"]) not in there
+        and (record["method"], record["dataset"], record["preset"]) in alike
+    ]
 
 # %% ../nbs/08_evaluation.ipynb #d9286da4
-_COST = ("fit_seconds", "pretrain_seconds", "predict_seconds_per_1k", "peak_memory_mb", "device", "preset", "commit")
+_COST = (
+    "fit_seconds",
+    "pretrain_seconds",
+    "predict_seconds_per_1k",
+    "peak_memory_mb",
+    "device",
+    "preset",
+    "commit",
+)
 
 
 def _clusters(entry, split, n):
     "Labels (n,) that a method gave to a split, their number checked."
     clusters = load_artefact(entry["folder"] / f"labels_{split}.npy")
     if clusters.shape != (n,):
-        raise InputError(f"{entry['folder']}/labels_{split}.npy has shape {clusters.shape}; expected ({n},), one label an image of {split}.")
+        raise InputError(
+            f"{entry['folder']}/labels_{split}.npy has shape {clusters.shape}; expected ({n},), one label an image of {split}."
+        )
     return clusters
 
 
 def _own_scores(entry, split, clusters, **how):
     "Label-free indices in the method's own embedding, each None if it has none."
     file = entry["folder"] / f"embedding_{split}.npy"
-    scores = internal_scores(load_artefact(file) if file.exists() else np.zeros((len(clusters), 1)), clusters, **how)
+    scores = internal_scores(
+        load_artefact(file) if file.exists() else np.zeros((len(clusters), 1)), clusters, **how
+    )
     return {f"{name}_own": value if file.exists() else None for name, value in scores.items()}
 
 # %% ../nbs/08_evaluation.ipynb #705d396f
@@ -112,11 +159,21 @@ def evaluate_method(entry, space, labels, n_silhouette: int = 5_000) -> list[dic
     records = []
     for split in SPLITS:
         ids, how = clusters[split], {"sample_size": n_silhouette}
-        record = {"method": entry["method"], "dataset": entry["dataset"], "split": split, "seed": entry["seed"]}
-        record |= external_scores(labels[split], ids, mapping) | {"f1": class_scores(labels[split], ids, mapping)["f1"].tolist()}
+        record = {
+            "method": entry["method"],
+            "dataset": entry["dataset"],
+            "split": split,
+            "seed": entry["seed"],
+        }
+        record |= external_scores(labels[split], ids, mapping) | {
+            "f1": class_scores(labels[split], ids, mapping)["f1"].tolist()
+        }
         record |= internal_scores(space[split], ids, **how) | _own_scores(entry, split, ids, **how)
         record |= {"inertia": entry["facts"].get("inertia") if split == "train" else None}
-        record |= {"n_clusters_found": len(np.unique(ids[ids >= 0])), "noise_fraction": float((ids < 0).mean())}
+        record |= {
+            "n_clusters_found": len(np.unique(ids[ids >= 0])),
+            "noise_fraction": float((ids < 0).mean()),
+        }
         records.append(record | cost)
     return records
 
@@ -135,23 +192,52 @@ def comparison_table(records) -> pd.DataFrame:
         One row a method in the order of the book. `sd over seeds` is empty for a single seed, the gain over k-means where there is no k-means.
     """
     test = pd.DataFrame([record for record in records if record["split"] == "test"])
-    test["fit_seconds"] = test.fit_seconds.astype(float) + test.pretrain_seconds.astype(float).fillna(0)
+    test["fit_seconds"] = test.fit_seconds.astype(float) + test.pretrain_seconds.astype(
+        float
+    ).fillna(0)
     base = test[test.method == "kmeans"].set_index("seed").acc_train_mapping
     test["gain"] = 100 * (test.acc_train_mapping - test.seed.map(base))
-    columns = {"acc_train_mapping": "ACC (map from train)", "sd": "sd over seeds", "acc": "ACC (map from test)", "nmi": "NMI", "ari": "ARI", "ami": "AMI",
-               "purity": "purity", "gain": "points over k-means", "fit_seconds": "fit seconds, pretraining too", "predict_seconds_per_1k": "predict seconds per 1,000", "seeds": "seeds"}
+    columns = {
+        "acc_train_mapping": "ACC (map from train)",
+        "sd": "sd over seeds",
+        "acc": "ACC (map from test)",
+        "nmi": "NMI",
+        "ari": "ARI",
+        "ami": "AMI",
+        "purity": "purity",
+        "gain": "points over k-means",
+        "fit_seconds": "fit seconds, pretraining too",
+        "predict_seconds_per_1k": "predict seconds per 1,000",
+        "seeds": "seeds",
+    }
     numbers = [name for name in columns if name not in ("sd", "seeds")]
     groups = test.astype(dict.fromkeys(numbers, float)).groupby("method")
-    seconds = groups[["fit_seconds", "predict_seconds_per_1k"]].median()        # a busy machine spoils a mean of times
-    table = groups[numbers].mean().assign(**seconds, sd=groups.acc_train_mapping.std(), seeds=groups.seed.nunique())
-    return table.loc[book_order(table.index), list(columns)].rename(columns=columns).rename_axis("method").reset_index()
+    seconds = groups[
+        ["fit_seconds", "predict_seconds_per_1k"]
+    ].median()  # a busy machine spoils a mean of times
+    table = (
+        groups[numbers]
+        .mean()
+        .assign(**seconds, sd=groups.acc_train_mapping.std(), seeds=groups.seed.nunique())
+    )
+    return (
+        table.loc[book_order(table.index), list(columns)]
+        .rename(columns=columns)
+        .rename_axis("method")
+        .reset_index()
+    )
 
 # %% ../nbs/08_evaluation.ipynb #e574a254
-def half_width(values, confidence: float = .95) -> float:
+def half_width(values, confidence: float = 0.95) -> float:
     "Half the width of Student's t interval for the mean of `values` (s,); NaN for fewer than two."
     values = np.asarray(values, dtype=float)
-    if len(values) < 2: return float("nan")
-    return float(student_t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / len(values)**.5)
+    if len(values) < 2:
+        return float("nan")
+    return float(
+        student_t.ppf((1 + confidence) / 2, len(values) - 1)
+        * values.std(ddof=1)
+        / len(values) ** 0.5
+    )
 
 
 def paired_gains(records, score: str = "acc_train_mapping") -> pd.DataFrame:
@@ -170,25 +256,57 @@ def paired_gains(records, score: str = "acc_train_mapping") -> pd.DataFrame:
         One row a pair: `method`, `before`, `seeds` that both have, `gain` (mean difference), `plus or minus` (half the 95 % interval, NaN for one
         seed) and `verdict`.
     """
-    table = pd.DataFrame([record for record in records if record["split"] == "test"]).pivot_table(index="seed", columns="method", values=score)
+    table = pd.DataFrame([record for record in records if record["split"] == "test"]).pivot_table(
+        index="seed", columns="method", values=score
+    )
     order, rows = book_order(table.columns), []
     for before, method in zip(order, order[1:]):
         difference = (table[method] - table[before]).dropna()
         margin = half_width(difference)
-        verdict = "one seed" if np.isnan(margin) else "not shown" if abs(difference.mean()) <= margin else "gain" if difference.mean() > 0 else "loss"
-        rows.append({"method": method, "before": before, "seeds": len(difference), "gain": difference.mean(), "plus or minus": margin, "verdict": verdict})
+        verdict = (
+            "one seed"
+            if np.isnan(margin)
+            else "not shown"
+            if abs(difference.mean()) <= margin
+            else "gain"
+            if difference.mean() > 0
+            else "loss"
+        )
+        rows.append(
+            {
+                "method": method,
+                "before": before,
+                "seeds": len(difference),
+                "gain": difference.mean(),
+                "plus or minus": margin,
+                "verdict": verdict,
+            }
+        )
     return pd.DataFrame(rows)
 
 # %% ../nbs/08_evaluation.ipynb #fdc794d1
 def cost_table(records) -> pd.DataFrame:
     "What each method costs, median over seeds: seconds to fit, alone and with the pretraining it builds on, seconds to predict, memory, and its inertia."
     train = pd.DataFrame([record for record in records if record["split"] == "train"])
-    numbers = {"fit_seconds": "fit seconds", "with_pretraining": "with pretraining", "predict_seconds_per_1k": "predict seconds per 1,000",
-               "peak_memory_mb": "peak memory (MB)", "inertia": "inertia (own space)"}
-    train["with_pretraining"] = train.fit_seconds.astype(float) + train.pretrain_seconds.astype(float).fillna(0)
+    numbers = {
+        "fit_seconds": "fit seconds",
+        "with_pretraining": "with pretraining",
+        "predict_seconds_per_1k": "predict seconds per 1,000",
+        "peak_memory_mb": "peak memory (MB)",
+        "inertia": "inertia (own space)",
+    }
+    train["with_pretraining"] = train.fit_seconds.astype(float) + train.pretrain_seconds.astype(
+        float
+    ).fillna(0)
     groups = train.astype(dict.fromkeys(numbers, float)).groupby("method")
     words = groups[["device", "preset"]].agg(lambda names: ", ".join(sorted(set(names.dropna()))))
-    return groups[list(numbers)].median().rename(columns=numbers).join(words).loc[book_order(groups.groups)]
+    return (
+        groups[list(numbers)]
+        .median()
+        .rename(columns=numbers)
+        .join(words)
+        .loc[book_order(groups.groups)]
+    )
 
 # %% ../nbs/08_evaluation.ipynb #c3f76564
 def pareto_front(cost, quality) -> np.ndarray:
@@ -201,11 +319,11 @@ def pareto_front(cost, quality) -> np.ndarray:
 # %% ../nbs/08_evaluation.ipynb #e06e0e48
 def inertia(points, clusters) -> tuple[float, float]:
     """Sum of squared distances (n, d) to the means of `clusters` (n,), and its share of the sum of squares to the overall mean."""
-    points, total = np.asarray(points, dtype=np.float64), 0.
+    points, total = np.asarray(points, dtype=np.float64), 0.0
     for cluster in np.unique(clusters):
         members = points[clusters == cluster]
-        total += ((members - members.mean(0))**2).sum()
-    return float(total), float(total / ((points - points.mean(0))**2).sum())
+        total += ((members - members.mean(0)) ** 2).sum()
+    return float(total), float(total / ((points - points.mean(0)) ** 2).sum())
 
 # %% ../nbs/08_evaluation.ipynb #767ea669
 def class_order(shares) -> np.ndarray:
@@ -221,7 +339,13 @@ def within_between(points, clusters) -> float:
     "Mean distance of points (n, d) to the centre of their cluster over the mean distance between centres; noise is left out, NaN for a single cluster."
     points, clusters = np.asarray(points, dtype=float), np.asarray(clusters)
     found = np.unique(clusters[clusters >= 0])
-    if len(found) < 2: return float("nan")
+    if len(found) < 2:
+        return float("nan")
     centres = np.stack([points[clusters == cluster].mean(0) for cluster in found])
-    within = np.concatenate([np.linalg.norm(points[clusters == cluster] - centre, axis=1) for cluster, centre in zip(found, centres)])
+    within = np.concatenate(
+        [
+            np.linalg.norm(points[clusters == cluster] - centre, axis=1)
+            for cluster, centre in zip(found, centres)
+        ]
+    )
     return float(within.mean() / pdist(centres).mean())

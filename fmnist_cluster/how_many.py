@@ -19,11 +19,16 @@ from .core import InputError
 def log_dispersion(X, ks, n_init: int = 3, random_state=None) -> np.ndarray:
     "Logarithm (m,) of the sum of squared distances of X (n, d) to the centres of k-means, for each of the `ks` (m,) numbers of clusters (Tibshirani et al., 2001, eq. 2)."
     found = np.array([kmeans(X, k, n_init, random_state).inertia_ for k in ks])
-    if not (found > 0).all(): raise InputError(f"{ks[int(found.argmin())]} clusters leave no distance within them; ask for fewer than there are different rows of X.")
+    if not (found > 0).all():
+        raise InputError(
+            f"{ks[int(found.argmin())]} clusters leave no distance within them; ask for fewer than there are different rows of X."
+        )
     return np.log(found)
 
 
-def gap_statistic(X, ks, n_references: int = 10, n_init: int = 3, random_state: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def gap_statistic(
+    X, ks, n_references: int = 10, n_init: int = 3, random_state: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Gap between the dispersion of uniform noise and that of the data, for each number of clusters (Tibshirani, Walther, Hastie, 2001, eq. 3).
 
     Parameters
@@ -43,16 +48,33 @@ def gap_statistic(X, ks, n_references: int = 10, n_init: int = 3, random_state: 
         Gap(k), and s_k, the standard deviation over the references times the square root of 1 + 1 / n_references.
     """
     check_at_least(2, n_references=n_references)
-    X, rng = np.asarray(X, dtype=np.result_type(np.asarray(X), np.float32)), np.random.default_rng(random_state)     # whole numbers would round the noise
-    box = PCA().fit_transform(X)                            # k-means is blind to turns, so the noise need not be turned back
-    noise = np.stack([log_dispersion(rng.uniform(box.min(0), box.max(0), box.shape).astype(X.dtype), ks, n_init, random_state) for _ in range(n_references)])
-    return noise.mean(0) - log_dispersion(X, ks, n_init, random_state), noise.std(0) * (1 + 1 / n_references)**.5
+    X, rng = (
+        np.asarray(X, dtype=np.result_type(np.asarray(X), np.float32)),
+        np.random.default_rng(random_state),
+    )  # whole numbers would round the noise
+    box = PCA().fit_transform(X)  # k-means is blind to turns, so the noise need not be turned back
+    noise = np.stack(
+        [
+            log_dispersion(
+                rng.uniform(box.min(0), box.max(0), box.shape).astype(X.dtype),
+                ks,
+                n_init,
+                random_state,
+            )
+            for _ in range(n_references)
+        ]
+    )
+    return noise.mean(0) - log_dispersion(X, ks, n_init, random_state), noise.std(0) * (
+        1 + 1 / n_references
+    ) ** 0.5
 
 
 def first_within_error(ks, gap, error) -> int | None:
     "The smallest of `ks`, in rising order, whose gap reaches the next one's less its error (Tibshirani et al., 2001); None if none does."
     gap, error = np.asarray(gap, dtype=float), np.asarray(error, dtype=float)
-    return next((int(k) for k, own, least in zip(ks, gap, gap[1:] - error[1:]) if own >= least), None)
+    return next(
+        (int(k) for k, own, least in zip(ks, gap, gap[1:] - error[1:]) if own >= least), None
+    )
 
 # %% ../nbs/14_how_much_how_many.ipynb #f187524f
 def shared_agreement(part, labels, other_part, other_labels) -> float:
@@ -61,7 +83,9 @@ def shared_agreement(part, labels, other_part, other_labels) -> float:
     return float(adjusted_rand_score(np.asarray(labels)[here], np.asarray(other_labels)[there]))
 
 
-def stability(X, ks, n_samples: int = 10, share: float = 0.8, n_init: int = 3, random_state: int = 0) -> np.ndarray:
+def stability(
+    X, ks, n_samples: int = 10, share: float = 0.8, n_init: int = 3, random_state: int = 0
+) -> np.ndarray:
     """Agreement of k-means with itself on random subsamples, for each number of clusters (von Luxburg, 2010: Clustering stability: an overview, ch. 2).
 
     Parameters
@@ -81,12 +105,17 @@ def stability(X, ks, n_samples: int = 10, share: float = 0.8, n_init: int = 3, r
         Adjusted Rand index of each pair of subsamples, on the rows that they share; its mean is the stability.
     """
     check_at_least(2, n_samples=n_samples)
-    if not .5 < share < 1: raise InputError(f"share is {share!r}; expected more than a half, so that any two subsamples overlap, and less than 1.")
+    if not 0.5 < share < 1:
+        raise InputError(
+            f"share is {share!r}; expected more than a half, so that any two subsamples overlap, and less than 1."
+        )
     X, rng = np.asarray(X), np.random.default_rng(random_state)
-    parts = [rng.permutation(len(X))[:round(share * len(X))] for _ in range(n_samples)]
+    parts = [rng.permutation(len(X))[: round(share * len(X))] for _ in range(n_samples)]
+
     def agreements(k):
         found = [(part, kmeans(X[part], k, n_init, random_state).labels_) for part in parts]
         return [shared_agreement(*one, *other) for one, other in combinations(found, 2)]
+
     return np.array([agreements(k) for k in ks])
 
 

@@ -27,11 +27,17 @@ def _paired(labels_true, labels_pred):
     "Both as int arrays (n,), after the checks that every score needs."
     true, pred = np.asarray(labels_true), np.asarray(labels_pred)
     if true.ndim != 1 or true.shape != pred.shape or len(true) == 0:
-        raise InputError(f"labels have shapes {true.shape} and {pred.shape}; expected two lists of the same length, not empty.")
+        raise InputError(
+            f"labels have shapes {true.shape} and {pred.shape}; expected two lists of the same length, not empty."
+        )
     if not all(np.issubdtype(labels.dtype, np.integer) for labels in (true, pred)):
-        raise InputError(f"labels are of type {true.dtype} and {pred.dtype}; expected whole numbers.")
+        raise InputError(
+            f"labels are of type {true.dtype} and {pred.dtype}; expected whole numbers."
+        )
     if true.min() < 0 or pred.min() < -1:
-        raise InputError("labels begin at 0 (a predicted -1 means noise); expected no other negative number.")
+        raise InputError(
+            "labels begin at 0 (a predicted -1 means noise); expected no other negative number."
+        )
     return true.astype(np.int64), pred.astype(np.int64)
 
 
@@ -47,11 +53,15 @@ def contingency(labels_true, labels_pred) -> np.ndarray:
 def match_clusters(labels_true, labels_pred) -> np.ndarray:
     "Best one-to-one map by the Hungarian method: `mapping[cluster]` is a class, or -1 for a cluster that gets none."
     true, pred = _paired(labels_true, labels_pred)
-    counts = contingency(true[pred >= 0], pred[pred >= 0]) if (pred >= 0).any() else np.zeros((1, 1), int)
+    counts = (
+        contingency(true[pred >= 0], pred[pred >= 0])
+        if (pred >= 0).any()
+        else np.zeros((1, 1), int)
+    )
     clusters, classes = linear_sum_assignment(counts, maximize=True)
     mapping = np.full(len(counts), -1)
     mapping[clusters] = classes
-    mapping[counts.sum(1) == 0] = -1                        # an empty cluster earns no name
+    mapping[counts.sum(1) == 0] = -1  # an empty cluster earns no name
     return mapping
 
 
@@ -64,7 +74,11 @@ def apply_mapping(mapping, labels_pred) -> np.ndarray:
 def accuracy(labels_true, labels_pred, mapping=None) -> float:
     "Share of points whose cluster's class is theirs (DEC, eq. 10); `mapping` is fitted here unless one is given."
     true, pred = _paired(labels_true, labels_pred)
-    return float((apply_mapping(match_clusters(true, pred) if mapping is None else mapping, pred) == true).mean())
+    return float(
+        (
+            apply_mapping(match_clusters(true, pred) if mapping is None else mapping, pred) == true
+        ).mean()
+    )
 
 # %% ../nbs/02_metrics.ipynb #87f17123
 def purity(labels_true, labels_pred) -> float:
@@ -76,16 +90,25 @@ def purity(labels_true, labels_pred) -> float:
 def external_scores(labels_true, labels_pred, mapping=None) -> dict[str, float | None]:
     "ACC (fitted here, and by `mapping` if given), NMI, AMI, ARI and purity of one clustering."
     true, pred = _paired(labels_true, labels_pred)
-    scores = {"acc": accuracy(true, pred), "acc_train_mapping": None if mapping is None else accuracy(true, pred, mapping)}
-    return scores | {"nmi": float(normalized_mutual_info_score(true, pred)), "ami": float(adjusted_mutual_info_score(true, pred)),
-                     "ari": float(adjusted_rand_score(true, pred)), "purity": purity(true, pred)}
+    scores = {
+        "acc": accuracy(true, pred),
+        "acc_train_mapping": None if mapping is None else accuracy(true, pred, mapping),
+    }
+    return scores | {
+        "nmi": float(normalized_mutual_info_score(true, pred)),
+        "ami": float(adjusted_mutual_info_score(true, pred)),
+        "ari": float(adjusted_rand_score(true, pred)),
+        "purity": purity(true, pred),
+    }
 
 # %% ../nbs/02_metrics.ipynb #427bcc76
 def class_scores(labels_true, labels_pred, mapping=None) -> dict[str, np.ndarray]:
     "Precision, recall and F1 of each class (n_classes,), clusters named by `mapping` (fitted here unless given)."
     true, pred = _paired(labels_true, labels_pred)
     named = apply_mapping(match_clusters(true, pred) if mapping is None else mapping, pred)
-    precision, recall, f1, _ = precision_recall_fscore_support(true, named, labels=np.arange(true.max() + 1), zero_division=0)
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        true, named, labels=np.arange(true.max() + 1), zero_division=0
+    )
     return {"precision": precision, "recall": recall, "f1": f1}
 
 
@@ -99,19 +122,38 @@ def confusion(labels_true, labels_pred, mapping=None, n_classes=None) -> np.ndar
     return counts
 
 # %% ../nbs/02_metrics.ipynb #32453978
-def internal_scores(X, labels, sample_size: int | None = 10_000, random_state: int = 0) -> dict[str, float | None]:
+def internal_scores(
+    X, labels, sample_size: int | None = 10_000, random_state: int = 0
+) -> dict[str, float | None]:
     """Silhouette (on a sample), Calinski-Harabasz and Davies-Bouldin of `labels` in the space of `X` (n, d).
 
     All are None where they have no meaning: fewer than two clusters, or as many clusters as points.
     """
     X, labels = np.asarray(X), np.asarray(labels)
-    if X.ndim != 2 or len(X) != len(labels): raise InputError(f"X has shape {X.shape} for {len(labels)} labels; expected (n, d) with one label a row.")
+    if X.ndim != 2 or len(X) != len(labels):
+        raise InputError(
+            f"X has shape {X.shape} for {len(labels)} labels; expected (n, d) with one label a row."
+        )
     names = ("silhouette", "calinski_harabasz", "davies_bouldin")
-    if not 1 < len(np.unique(labels)) < len(X): return dict.fromkeys(names)
-    part = np.random.default_rng(random_state).permutation(len(X))[:sample_size] if sample_size else slice(None)
+    if not 1 < len(np.unique(labels)) < len(X):
+        return dict.fromkeys(names)
+    part = (
+        np.random.default_rng(random_state).permutation(len(X))[:sample_size]
+        if sample_size
+        else slice(None)
+    )
     sampled = 1 < len(np.unique(labels[part])) < len(labels[part])
     silhouette = float(silhouette_score(X[part], labels[part])) if sampled else None
-    return dict(zip(names, (silhouette, float(calinski_harabasz_score(X, labels)), float(davies_bouldin_score(X, labels)))))
+    return dict(
+        zip(
+            names,
+            (
+                silhouette,
+                float(calinski_harabasz_score(X, labels)),
+                float(davies_bouldin_score(X, labels)),
+            ),
+        )
+    )
 
 # %% ../nbs/02_metrics.ipynb #a2749d0a
 def common_space(train, test, n_components: int = 50) -> dict[str, np.ndarray]:

@@ -43,9 +43,20 @@ class ConvEncoder(nn.Sequential):
 
     def __init__(self):
         def block(n_in, n_out, stride):
-            return nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU(inplace=True)
+            return (
+                nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(n_out),
+                nn.ReLU(inplace=True),
+            )
 
-        super().__init__(*block(1, 32, 2), *block(32, 48, 1), *block(48, 96, 2), *block(96, self.n_features, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        super().__init__(
+            *block(1, 32, 2),
+            *block(32, 48, 1),
+            *block(48, 96, 2),
+            *block(96, self.n_features, 2),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
         self.to(memory_format=torch.channels_last)
 
 
@@ -54,11 +65,19 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, n_in, n_out, stride):
         super().__init__()
-        self.shortcut = nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out))
-        self.residual = nn.Sequential(nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU(inplace=True),
-                                      nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False), nn.BatchNorm2d(n_out))
+        self.shortcut = nn.Sequential(
+            nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out)
+        )
+        self.residual = nn.Sequential(
+            nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(n_out),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(n_out),
+        )
 
-    def forward(self, x: Tensor) -> Tensor: return F.relu(self.shortcut(x) + self.residual(x))
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.shortcut(x) + self.residual(x))
 
 
 class ResidualEncoder(nn.Sequential):
@@ -67,8 +86,16 @@ class ResidualEncoder(nn.Sequential):
     n_features = ConvEncoder.n_features
 
     def __init__(self):
-        super().__init__(nn.Conv2d(1, 32, 3, 1, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU(inplace=True), ResidualBlock(32, 64, 2), ResidualBlock(64, 128, 2),
-                         ResidualBlock(128, self.n_features, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        super().__init__(
+            nn.Conv2d(1, 32, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(32),
+            nn.ReLU(inplace=True),
+            ResidualBlock(32, 64, 2),
+            ResidualBlock(64, 128, 2),
+            ResidualBlock(128, self.n_features, 2),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
         self.to(memory_format=torch.channels_last)
 
 
@@ -85,9 +112,16 @@ class ClusterNet(nn.Module):
 
     order: Tensor
 
-    def __init__(self, n_clusters: int, n_heads: int = 1, hidden: tuple[int, ...] = (), encoder: str = "small"):
+    def __init__(
+        self,
+        n_clusters: int,
+        n_heads: int = 1,
+        hidden: tuple[int, ...] = (),
+        encoder: str = "small",
+    ):
         super().__init__()
-        if encoder not in ENCODERS: raise InputError(f"encoder is {encoder!r}; expected {' or '.join(ENCODERS)}.")
+        if encoder not in ENCODERS:
+            raise InputError(f"encoder is {encoder!r}; expected {' or '.join(ENCODERS)}.")
         width = ConvEncoder.n_features
         self.encoder = ENCODERS[encoder]()
         self.heads = nn.ModuleList(mlp(width, *hidden, n_clusters) for _ in range(n_heads))
@@ -102,14 +136,22 @@ class ClusterNet(nn.Module):
 
     def answer(self, features: Tensor) -> Tensor:
         "Probabilities (n, n_clusters) of standardised features (n, 256)."
-        probability = torch.stack([head(features).softmax(1)[:, order] for head, order in zip(self.heads, self.order)]).mean(0)
+        probability = torch.stack(
+            [head(features).softmax(1)[:, order] for head, order in zip(self.heads, self.order)]
+        ).mean(0)
         return with_temperature(probability, self.temperature)
 
 # %% ../nbs/07_pseudo_label.ipynb #63982503
 def has_collapsed(labels, n_clusters: int) -> bool:
     "Whether a cluster holds less than a hundredth of its fair share, or one holds more than half of all and more than twice its share."
     sizes, n = np.bincount(labels, minlength=n_clusters), len(labels)
-    return bool(n_clusters > 1 and (sizes.min() < n / n_clusters / 100 or (n_clusters > 2 and sizes.max() > n * max(1 / 2, 2 / n_clusters))))
+    return bool(
+        n_clusters > 1
+        and (
+            sizes.min() < n / n_clusters / 100
+            or (n_clusters > 2 and sizes.max() > n * max(1 / 2, 2 / n_clusters))
+        )
+    )
 
 # %% ../nbs/07_pseudo_label.ipynb #fb1ddf26
 REMEDIES = ("normalise", "balance", "augment", "confident", "smooth")
@@ -118,7 +160,8 @@ REMEDIES = ("normalise", "balance", "augment", "confident", "smooth")
 def balanced_assignment(score: Tensor, epsilon: float = 0.1, iterations: int = 20) -> Tensor:
     "Probabilities (n, k) that follow `score` (n, k), all columns of nearly equal sum (Sinkhorn); a small `epsilon` makes them sharp."
     log_q = score / epsilon
-    for _ in range(iterations): log_q = (log_q - log_q.logsumexp(0)).log_softmax(1)
+    for _ in range(iterations):
+        log_q = (log_q - log_q.logsumexp(0)).log_softmax(1)
     return log_q.exp()
 
 # %% ../nbs/07_pseudo_label.ipynb #d49e2d6f
@@ -126,13 +169,21 @@ def most_confident(labels, confidence, share: float) -> np.ndarray:
     "Indices, ascending, of the `share` of each cluster with the highest confidence, at least one of each."
     ranked = np.argsort(-confidence, kind="stable")
     members = (ranked[labels[ranked] == cluster] for cluster in np.unique(labels))
-    return np.sort(np.concatenate([found[:math.ceil(share * len(found))] for found in members]))
+    return np.sort(np.concatenate([found[: math.ceil(share * len(found))] for found in members]))
 
 # %% ../nbs/07_pseudo_label.ipynb #d6f1cfc1
-def _uniform(n, low, high, x): return torch.empty(n, 1, 1, 1, device=x.device).uniform_(low, high)
+def _uniform(n, low, high, x):
+    return torch.empty(n, 1, 1, 1, device=x.device).uniform_(low, high)
 
 
-def random_affine(x: Tensor, degrees=10.0, shear=0.1, zoom: tuple[float, float] = (0.7, 1.1), aspect=0.1, shift=0.16) -> Tensor:
+def random_affine(
+    x: Tensor,
+    degrees=10.0,
+    shear=0.1,
+    zoom: tuple[float, float] = (0.7, 1.1),
+    aspect=0.1,
+    shift=0.16,
+) -> Tensor:
     """Turn, shear, zoom, stretch, shift and mirror images x (n, 1, h, w), each by its own draw; black comes in from outside.
 
     `zoom` bounds the side of the part shown (0.7 enlarges), `aspect` the logarithm of its stretch, `shift` is in halves of a side, `shear` the tangent.
@@ -142,9 +193,21 @@ def random_affine(x: Tensor, degrees=10.0, shear=0.1, zoom: tuple[float, float] 
     size, stretch = _uniform(n, *zoom, x), _uniform(n, -aspect, aspect, x).exp()
     wide, high, mirror = size * stretch, size / stretch, _uniform(n, -1, 1, x).sign()
     across, down = _uniform(n, -shift, shift, x), _uniform(n, -shift, shift, x)
-    rows = [mirror * wide * angle.cos(), wide * (slant - angle.sin()), across, mirror * high * angle.sin(), high * angle.cos(), down]
+    rows = [
+        mirror * wide * angle.cos(),
+        wide * (slant - angle.sin()),
+        across,
+        mirror * high * angle.sin(),
+        high * angle.cos(),
+        down,
+    ]
     theta = torch.cat(rows, 1).view(n, 2, 3)
-    return F.grid_sample(x, F.affine_grid(theta, list(x.shape), align_corners=False), padding_mode="zeros", align_corners=False)
+    return F.grid_sample(
+        x,
+        F.affine_grid(theta, list(x.shape), align_corners=False),
+        padding_mode="zeros",
+        align_corners=False,
+    )
 
 
 def random_light(x: Tensor, contrast=0.5, gamma=0.5) -> Tensor:
@@ -160,7 +223,7 @@ def random_light(x: Tensor, contrast=0.5, gamma=0.5) -> Tensor:
 def random_blemish(x: Tensor, blur=0.2, noise=0.03, erase=0.3) -> Tensor:
     "Blur some of the images x (n, 1, h, w), add noise of varying strength, black out a small box in some."
     n = len(x)
-    kernel = torch.tensor([[1., 2, 1], [2, 4, 2], [1, 2, 1]], device=x.device).div(16)[None, None]
+    kernel = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]], device=x.device).div(16)[None, None]
     x = torch.where(_uniform(n, 0, 1, x) < blur, F.conv2d(x, kernel, padding=1), x)
     x = x + noise * _uniform(n, 0, 1, x) * torch.randn_like(x)
     height, width = (torch.arange(s, device=x.device).float() for s in x.shape[2:])
@@ -176,15 +239,22 @@ def augment(x: Tensor) -> Tensor:
 # %% ../nbs/07_pseudo_label.ipynb #fa7e53ea
 def _conv_decoder():
     "Features (n, 256) -> images (n, 1, 28, 28)."
-    return nn.Sequential(nn.Linear(ConvEncoder.n_features, 64 * 49), nn.ReLU(), nn.Unflatten(1, (64, 7, 7)),
-                         nn.ConvTranspose2d(64, 32, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(32, 1, 4, 2, 1))
+    return nn.Sequential(
+        nn.Linear(ConvEncoder.n_features, 64 * 49),
+        nn.ReLU(),
+        nn.Unflatten(1, (64, 7, 7)),
+        nn.ConvTranspose2d(64, 32, 4, 2, 1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(32, 1, 4, 2, 1),
+    )
 
 
 def _epochs(n_epochs, n, batch_size, device, verbose, name):
     "Batches of `n_epochs` shuffled passes, with the pass they belong to; a last batch of one image is left out (batch normalisation)."
     for epoch in tqdm(range(n_epochs), name, disable=not verbose, mininterval=5):
         for batch in batches(n, batch_size, device):
-            if len(batch) > 1: yield epoch, batch
+            if len(batch) > 1:
+                yield epoch, batch
 
 # %% ../nbs/07_pseudo_label.ipynb #ebc286ff
 class PseudoLabelClassifier(SafeModel, ClusterMixin, TransformerMixin, BaseEstimator):
@@ -227,14 +297,43 @@ class PseudoLabelClassifier(SafeModel, ClusterMixin, TransformerMixin, BaseEstim
         One entry a round: `round`, `label_change`, `smallest_cluster`, `largest_cluster`, `share` (of the images, trained on), `loss`.
     """
 
-    def __init__(self, n_clusters=10, start="random", rounds=5, epochs_per_round=2, start_epochs=4, n_init=5, tol=0.02, loss_tol=0.01,
-                 remedies=(), encoder="small", batch_size=256, lr=0.001, precision="auto", device="auto", random_state=None, verbose=False):
-        self.n_clusters, self.start, self.rounds, self.epochs_per_round = n_clusters, start, rounds, epochs_per_round
-        self.start_epochs, self.n_init, self.tol, self.loss_tol, self.remedies = start_epochs, n_init, tol, loss_tol, remedies
+    def __init__(
+        self,
+        n_clusters=10,
+        start="random",
+        rounds=5,
+        epochs_per_round=2,
+        start_epochs=4,
+        n_init=5,
+        tol=0.02,
+        loss_tol=0.01,
+        remedies=(),
+        encoder="small",
+        batch_size=256,
+        lr=0.001,
+        precision="auto",
+        device="auto",
+        random_state=None,
+        verbose=False,
+    ):
+        self.n_clusters, self.start, self.rounds, self.epochs_per_round = (
+            n_clusters,
+            start,
+            rounds,
+            epochs_per_round,
+        )
+        self.start_epochs, self.n_init, self.tol, self.loss_tol, self.remedies = (
+            start_epochs,
+            n_init,
+            tol,
+            loss_tol,
+            remedies,
+        )
         self.encoder, self.batch_size, self.lr, self.precision = encoder, batch_size, lr, precision
         self.device, self.random_state, self.verbose = device, random_state, verbose
 
-    def _build_network(self): return ClusterNet(self.n_clusters, encoder=self.encoder)
+    def _build_network(self):
+        return ClusterNet(self.n_clusters, encoder=self.encoder)
 
     def _training_views(self, images):
         "What the encoder sees while it is trained."
@@ -245,7 +344,10 @@ def _fit(self, X, y=None):
     "Train on images X (n, 28, 28) uint8; `y` is ignored."
     device = pick_device(self.device)
     images = image_tensor(X, device)
-    if len(images) < 2: raise InputError(f"X holds {len(images)} image; expected at least 2, for batch normalisation compares images.")
+    if len(images) < 2:
+        raise InputError(
+            f"X holds {len(images)} image; expected at least 2, for batch normalisation compares images."
+        )
     check_n_clusters(np.asarray(X), self.n_clusters)
     with seeded(self.random_state) as seed, enough_memory(self):
         self.network_ = self._build_network().to(device)
@@ -257,7 +359,11 @@ def _fit(self, X, y=None):
 
 def _in_float32(self, half, X):
     self.network_.eval()
-    return apply_in_batches(half, image_tensor(X, next(self.network_.parameters()).device), 250).cpu().numpy()
+    return (
+        apply_in_batches(half, image_tensor(X, next(self.network_.parameters()).device), 250)
+        .cpu()
+        .numpy()
+    )
 
 
 def _transform(self, X):
@@ -277,20 +383,28 @@ def _predict(self, X):
     return self.predict_proba(X).argmax(1)
 
 
-PseudoLabelClassifier.fit, PseudoLabelClassifier._in_float32, PseudoLabelClassifier.transform = _fit, _in_float32, _transform
+PseudoLabelClassifier.fit, PseudoLabelClassifier._in_float32, PseudoLabelClassifier.transform = (
+    _fit,
+    _in_float32,
+    _transform,
+)
 PseudoLabelClassifier.predict_proba, PseudoLabelClassifier.predict = _predict_proba, _predict
 
 # %% ../nbs/07_pseudo_label.ipynb #6699f1e0
 def _measure_statistics(self, images, n=5000):
     "Means and variances of batch normalisation for the weights as they are now, from `n` random images."
     sample = images[torch.randperm(len(images), device=images.device)[:n]]
-    with autocast(images.device, self.precision): update_bn(self._training_views(sample).chunk(math.ceil(len(sample) / 500)), self.network_.encoder)      # equal parts: each counts alike
+    with autocast(images.device, self.precision):
+        update_bn(
+            self._training_views(sample).chunk(math.ceil(len(sample) / 500)), self.network_.encoder
+        )  # equal parts: each counts alike
 
 
 def _features(self, images):
     "Features of all images in training precision."
     self.network_.eval()
-    with autocast(images.device, self.precision): features = apply_in_batches(self.network_.encoder, images, 2000)
+    with autocast(images.device, self.precision):
+        features = apply_in_batches(self.network_.encoder, images, 2000)
     self.network_.train()
     return features
 
@@ -298,9 +412,13 @@ def _features(self, images):
 def _pseudo_labels(self, images, seed):
     "k-means on the features: labels (n,), and how sure they are (n,): 0 halfway to another centre, 1 on the own."
     features = self._features(images)
-    if "normalise" in self.remedies: features = F.normalize(features, dim=1)
+    if "normalise" in self.remedies:
+        features = F.normalize(features, dim=1)
     found = kmeans(features.cpu().numpy(), self.n_clusters, self.n_init, seed)
-    labels, distance = found.labels_.astype(np.int64), torch.from_numpy(found.transform(features.cpu().numpy()))
+    labels, distance = (
+        found.labels_.astype(np.int64),
+        torch.from_numpy(found.transform(features.cpu().numpy())),
+    )
     if "balance" in self.remedies:
         score = -distance.square()
         labels = balanced_assignment(score / score.std().clamp_min(1e-12)).argmax(1).numpy()
@@ -316,10 +434,20 @@ PseudoLabelClassifier._features, PseudoLabelClassifier._pseudo_labels = _feature
 def _train_autoencoder(self, images):
     "Give the encoder a start: reconstruct the images for `start_epochs`."
     decoder = _conv_decoder().to(images.device)
-    optimizer = torch.optim.Adam([*self.network_.encoder.parameters(), *decoder.parameters()], lr=self.lr)
-    for _, batch in _epochs(self.start_epochs, len(images), self.batch_size, images.device, self.verbose, "autoencoder start"):
+    optimizer = torch.optim.Adam(
+        [*self.network_.encoder.parameters(), *decoder.parameters()], lr=self.lr
+    )
+    for _, batch in _epochs(
+        self.start_epochs,
+        len(images),
+        self.batch_size,
+        images.device,
+        self.verbose,
+        "autoencoder start",
+    ):
         x = images[batch].contiguous(memory_format=torch.channels_last)
-        with autocast(x.device, self.precision): loss = F.mse_loss(decoder(self.network_.encoder(x)).float(), x)
+        with autocast(x.device, self.precision):
+            loss = F.mse_loss(decoder(self.network_.encoder(x)).float(), x)
         _descend(optimizer, loss)
 
 
@@ -331,7 +459,9 @@ def _descend(optimizer, loss):
 
 def _one_cycle(optimizer, lr, steps):
     "Step size that rises to `lr` in a tenth of the steps and falls to nothing; PyTorch's own divides by zero at ten."
-    return torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=max(steps, 11), pct_start=0.1)
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, lr, total_steps=max(steps, 11), pct_start=0.1
+    )
 
 
 PseudoLabelClassifier._train_autoencoder = _train_autoencoder
@@ -340,22 +470,39 @@ PseudoLabelClassifier._train_autoencoder = _train_autoencoder
 def _train(self, images, seed):
     "The plain recipe: cluster, rename, train, repeat."
     self._check_recipe()
-    if self.start == "autoencoder": self._train_autoencoder(images)
+    if self.start == "autoencoder":
+        self._train_autoencoder(images)
     optimizer, self.history_ = torch.optim.Adam(self.network_.parameters(), lr=self.lr), []
     found: list[np.ndarray] = []
     for number in range(self.rounds + 1):
         self._measure_statistics(images)
         labels, confidence = self._pseudo_labels(images, (seed + number) % 2**32)
-        if found: labels = align_labels(found[-1], labels)
+        if found:
+            labels = align_labels(found[-1], labels)
         change = label_change(found[-1], labels) if found else math.nan
         sizes = np.bincount(labels, minlength=self.n_clusters)
         found.append(labels)
-        share = 0.5 + 0.5 * number / (self.rounds - 1) if "confident" in self.remedies and number < self.rounds - 1 else 1.0
-        self.history_.append({"round": number, "label_change": change, "smallest_cluster": int(sizes.min()), "largest_cluster": int(sizes.max()),
-                              "share": share, "loss": math.nan})
-        if self._stop(labels, change, number): break
+        share = (
+            0.5 + 0.5 * number / (self.rounds - 1)
+            if "confident" in self.remedies and number < self.rounds - 1
+            else 1.0
+        )
+        self.history_.append(
+            {
+                "round": number,
+                "label_change": change,
+                "smallest_cluster": int(sizes.min()),
+                "largest_cluster": int(sizes.max()),
+                "share": share,
+                "loss": math.nan,
+            }
+        )
+        if self._stop(labels, change, number):
+            break
         chosen = torch.from_numpy(most_confident(labels, confidence, share)).to(images.device)
-        self.history_[-1]["loss"] = self._train_on(images[chosen], torch.from_numpy(labels).to(images.device)[chosen], optimizer)
+        self.history_[-1]["loss"] = self._train_on(
+            images[chosen], torch.from_numpy(labels).to(images.device)[chosen], optimizer
+        )
     self.round_labels_, self.n_iter_ = np.stack(found).astype(np.int16), number
 
 
@@ -364,21 +511,40 @@ PseudoLabelClassifier._train = _train
 # %% ../nbs/07_pseudo_label.ipynb #dc8cb175
 def _check_recipe(self):
     "InputError for a start, a remedy or a number that the recipe does not know."
-    if self.start not in ("random", "autoencoder"): raise InputError(f"start is {self.start!r}; expected random or autoencoder.")
+    if self.start not in ("random", "autoencoder"):
+        raise InputError(f"start is {self.start!r}; expected random or autoencoder.")
     if unknown := set(self.remedies) - set(REMEDIES):
-        raise InputError(f"remedies has {', '.join(sorted(map(repr, unknown)))}; expected some of {', '.join(REMEDIES)}.")
-    check_at_least(1, rounds=self.rounds, epochs_per_round=self.epochs_per_round, start_epochs=self.start_epochs, batch_size=self.batch_size)
+        raise InputError(
+            f"remedies has {', '.join(sorted(map(repr, unknown)))}; expected some of {', '.join(REMEDIES)}."
+        )
+    check_at_least(
+        1,
+        rounds=self.rounds,
+        epochs_per_round=self.epochs_per_round,
+        start_epochs=self.start_epochs,
+        batch_size=self.batch_size,
+    )
 
 
 def _stop(self, labels, change, number):
     "Whether to stop before this round's training, and why."
-    losses = [entry["loss"] for entry in self.history_[:-1] if entry["share"] == 1]     # with more images the loss rises: that says nothing
+    losses = [
+        entry["loss"] for entry in self.history_[:-1] if entry["share"] == 1
+    ]  # with more images the loss rises: that says nothing
     flat = len(losses) > 1 and losses[-1] > (1 - self.loss_tol) * losses[-2]
     collapsed = has_collapsed(labels, self.n_clusters)
-    reasons = {"collapsed": collapsed and number > 0, "labels settled": change < self.tol, "loss flat": flat, "round limit": number == self.rounds}
+    reasons = {
+        "collapsed": collapsed and number > 0,
+        "labels settled": change < self.tol,
+        "loss flat": flat,
+        "round limit": number == self.rounds,
+    }
     self.stopped_ = next((reason for reason, holds in reasons.items() if holds), "")
-    if collapsed:                                           # said of the first clustering too; one round is trained in any case
-        warnings.warn(f"the pseudo-labels have collapsed in round {number}: cluster sizes {np.bincount(labels, minlength=self.n_clusters).tolist()}", stacklevel=4)
+    if collapsed:  # said of the first clustering too; one round is trained in any case
+        warnings.warn(
+            f"the pseudo-labels have collapsed in round {number}: cluster sizes {np.bincount(labels, minlength=self.n_clusters).tolist()}",
+            stacklevel=4,
+        )
     return bool(self.stopped_)
 
 
@@ -388,13 +554,27 @@ PseudoLabelClassifier._check_recipe, PseudoLabelClassifier._stop = _check_recipe
 def _train_on(self, images, labels, optimizer, schedule=None):
     "Cross-entropy on `labels` for one round, the step size by `schedule` if there is one; returns the mean loss of its last pass."
     last = []
-    for epoch, batch in _epochs(self.epochs_per_round, len(images), self.batch_size, images.device, self.verbose, "pseudo-labels"):
+    for epoch, batch in _epochs(
+        self.epochs_per_round,
+        len(images),
+        self.batch_size,
+        images.device,
+        self.verbose,
+        "pseudo-labels",
+    ):
         x = self._training_views(images[batch]).contiguous(memory_format=torch.channels_last)
-        with autocast(x.device, self.precision): features = self.network_.encoder(x)
-        loss = F.cross_entropy(self.network_.heads[0](features.float()), labels[batch], label_smoothing=0.1 * ("smooth" in self.remedies))
+        with autocast(x.device, self.precision):
+            features = self.network_.encoder(x)
+        loss = F.cross_entropy(
+            self.network_.heads[0](features.float()),
+            labels[batch],
+            label_smoothing=0.1 * ("smooth" in self.remedies),
+        )
         _descend(optimizer, loss)
-        if schedule: schedule.step()
-        if epoch == self.epochs_per_round - 1: last.append(loss.detach())
+        if schedule:
+            schedule.step()
+        if epoch == self.epochs_per_round - 1:
+            last.append(loss.detach())
     return float(torch.stack(last).mean())
 
 
@@ -436,7 +616,12 @@ def agreement(answers) -> float:
 # %% ../nbs/07_pseudo_label.ipynb #b3fe0cac
 def best_temperature(p: Tensor, labels: Tensor) -> float:
     "Temperature between 1/20 and 20 at which probabilities p (n, k) give `labels` (n,) the highest likelihood."
-    def loss(log_temperature): return F.nll_loss(with_temperature(p, math.exp(log_temperature)).clamp_min(1e-12).log(), labels).item()
+
+    def loss(log_temperature):
+        return F.nll_loss(
+            with_temperature(p, math.exp(log_temperature)).clamp_min(1e-12).log(), labels
+        ).item()
+
     return math.exp(minimize_scalar(loss, bounds=(-math.log(20), math.log(20)), method="bounded").x)
 
 # %% ../nbs/07_pseudo_label.ipynb #832b7ee5
@@ -479,17 +664,51 @@ class ContrastiveClassifier(PseudoLabelClassifier):
         "finished", or "collapsed" where the final clusters are.
     """
 
-    def __init__(self, n_clusters=10, contrastive_epochs=8, tau=0.2, n_heads=8, head_epochs=10, n_neighbours=20, n_views=3,
-                 entropy_weight=5.0, encoder="small", min_steps=0, precision="auto", device="auto", random_state=None, verbose=False):
-        self.n_clusters, self.contrastive_epochs, self.tau, self.n_heads, self.head_epochs = n_clusters, contrastive_epochs, tau, n_heads, head_epochs
-        self.n_neighbours, self.n_views, self.entropy_weight, self.encoder, self.min_steps = n_neighbours, n_views, entropy_weight, encoder, min_steps
-        self.precision, self.device, self.random_state, self.verbose = precision, device, random_state, verbose
+    def __init__(
+        self,
+        n_clusters=10,
+        contrastive_epochs=8,
+        tau=0.2,
+        n_heads=8,
+        head_epochs=10,
+        n_neighbours=20,
+        n_views=3,
+        entropy_weight=5.0,
+        encoder="small",
+        min_steps=0,
+        precision="auto",
+        device="auto",
+        random_state=None,
+        verbose=False,
+    ):
+        self.n_clusters, self.contrastive_epochs, self.tau, self.n_heads, self.head_epochs = (
+            n_clusters,
+            contrastive_epochs,
+            tau,
+            n_heads,
+            head_epochs,
+        )
+        self.n_neighbours, self.n_views, self.entropy_weight, self.encoder, self.min_steps = (
+            n_neighbours,
+            n_views,
+            entropy_weight,
+            encoder,
+            min_steps,
+        )
+        self.precision, self.device, self.random_state, self.verbose = (
+            precision,
+            device,
+            random_state,
+            verbose,
+        )
 
-    _hidden = (128,)                # width inside a head
+    _hidden = (128,)  # width inside a head
 
-    def _build_network(self): return ClusterNet(self.n_clusters, max(1, self.n_heads // 2), self._hidden, self.encoder)
+    def _build_network(self):
+        return ClusterNet(self.n_clusters, max(1, self.n_heads // 2), self._hidden, self.encoder)
 
-    def _training_views(self, images): return augment(images)
+    def _training_views(self, images):
+        return augment(images)
 
     def _plan(self, n, passes, batch_size):
         "Passes and batch size for n images: at least 8 batches a pass where that leaves 64 images, and `min_steps` steps in all."
@@ -498,8 +717,14 @@ class ContrastiveClassifier(PseudoLabelClassifier):
 
     def _train(self, images, seed):
         "Features first, then heads on them."
-        check_at_least(1, contrastive_epochs=self.contrastive_epochs, n_heads=self.n_heads, head_epochs=self.head_epochs,
-                       n_neighbours=self.n_neighbours, n_views=self.n_views)
+        check_at_least(
+            1,
+            contrastive_epochs=self.contrastive_epochs,
+            n_heads=self.n_heads,
+            head_epochs=self.head_epochs,
+            n_neighbours=self.n_neighbours,
+            n_views=self.n_views,
+        )
         self.history_ = []
         self._train_features(images)
         self._train_heads(images)
@@ -507,20 +732,35 @@ class ContrastiveClassifier(PseudoLabelClassifier):
 # %% ../nbs/07_pseudo_label.ipynb #8ab5a74a
 def _train_features(self, images, batch_size=512, lr=2e-3):
     "SimCLR: AdamW with a one-cycle schedule; the projection is thrown away afterwards."
-    width, (passes, batch_size) = ConvEncoder.n_features, self._plan(len(images), self.contrastive_epochs, batch_size)
-    projection = nn.Sequential(nn.Linear(width, 512, bias=False), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, 128)).to(images.device)
-    optimizer = torch.optim.AdamW([*self.network_.encoder.parameters(), *projection.parameters()], lr=lr, weight_decay=1e-4)
+    width, (passes, batch_size) = (
+        ConvEncoder.n_features,
+        self._plan(len(images), self.contrastive_epochs, batch_size),
+    )
+    projection = nn.Sequential(
+        nn.Linear(width, 512, bias=False), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, 128)
+    ).to(images.device)
+    optimizer = torch.optim.AdamW(
+        [*self.network_.encoder.parameters(), *projection.parameters()], lr=lr, weight_decay=1e-4
+    )
     schedule = _one_cycle(optimizer, lr, passes * -(-len(images) // batch_size))
     losses: list[list[Tensor]] = [[] for _ in range(passes)]
-    for epoch, batch in _epochs(passes, len(images), batch_size, images.device, self.verbose, "contrastive"):
-        views = torch.cat([augment(images[batch]), augment(images[batch])]).contiguous(memory_format=torch.channels_last)
-        with autocast(views.device, self.precision): z = projection(self.network_.encoder(views))
+    for epoch, batch in _epochs(
+        passes, len(images), batch_size, images.device, self.verbose, "contrastive"
+    ):
+        views = torch.cat([augment(images[batch]), augment(images[batch])]).contiguous(
+            memory_format=torch.channels_last
+        )
+        with autocast(views.device, self.precision):
+            z = projection(self.network_.encoder(views))
         first, second = z.float().chunk(2)
         loss = contrastive_loss(first, second, self.tau)
         _descend(optimizer, loss)
         schedule.step()
         losses[epoch].append(loss.detach())
-    self.history_ += [{"phase": "contrastive", "epoch": i + 1, "loss": float(torch.stack(part).mean())} for i, part in enumerate(losses)]
+    self.history_ += [
+        {"phase": "contrastive", "epoch": i + 1, "loss": float(torch.stack(part).mean())}
+        for i, part in enumerate(losses)
+    ]
 
 # %% ../nbs/07_pseudo_label.ipynb #92c154dd
 @torch.no_grad()
@@ -528,47 +768,91 @@ def _views_of_all(self, images):
     "Centred and scaled features of every image as it is and of `n_views` augmented copies, and its nearest neighbours, one more than the heads are shown; sets the network's mean and scale."
     self._measure_statistics(images)
     net, features = self.network_, self._features(images)
-    net.mean, net.scale = features.mean(0), F.normalize(features, dim=1).std() * features.norm(dim=1).mean()
-    copies = [self._features(torch.cat([augment(part) for part in images.split(2000)])) for _ in range(self.n_views)]
-    return torch.stack([(view - net.mean) / net.scale for view in (features, *copies)]), nearest_neighbours(features, min(self.n_neighbours + 1, len(images) - 1))
+    net.mean, net.scale = (
+        features.mean(0),
+        F.normalize(features, dim=1).std() * features.norm(dim=1).mean(),
+    )
+    copies = [
+        self._features(torch.cat([augment(part) for part in images.split(2000)]))
+        for _ in range(self.n_views)
+    ]
+    return torch.stack(
+        [(view - net.mean) / net.scale for view in (features, *copies)]
+    ), nearest_neighbours(features, min(self.n_neighbours + 1, len(images) - 1))
 
 
 def _train_head(self, head, views, neighbours, batch_size=1000, lr=2e-3):
     "One head by SCAN's loss on cached features, the step size falling to nothing in the last third; of each pass the mean loss and the share of labels that changed."
     passes, batch_size = self._plan(views.shape[1], self.head_epochs, batch_size)
-    optimizer, curve, labels = torch.optim.Adam(head.parameters(), lr=lr, weight_decay=1e-4), [], None
+    optimizer, curve, labels = (
+        torch.optim.Adam(head.parameters(), lr=lr, weight_decay=1e-4),
+        [],
+        None,
+    )
     steps = passes * -(-views.shape[1] // batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, 3 * (1 - step / steps)))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1, 3 * (1 - step / steps))
+    )
     for _ in range(passes):
         total, before = torch.zeros((), device=views.device), labels
         for batch in batches(views.shape[1], batch_size, views.device):
             one, other = torch.randint(len(views), (2,))
-            partner = neighbours[batch, torch.randint(neighbours.shape[1], batch.shape, device=batch.device)]
-            loss = neighbour_loss(head(views[one, batch]).softmax(1), head(views[other, partner]).softmax(1), self.entropy_weight)
+            partner = neighbours[
+                batch, torch.randint(neighbours.shape[1], batch.shape, device=batch.device)
+            ]
+            loss = neighbour_loss(
+                head(views[one, batch]).softmax(1),
+                head(views[other, partner]).softmax(1),
+                self.entropy_weight,
+            )
             _descend(optimizer, loss)
             schedule.step()
             total += loss.detach() * len(batch)
-        with torch.no_grad(): labels = head(views[0]).argmax(1)
-        curve.append((float(total) / views.shape[1], math.nan if before is None else float((labels != before).float().mean())))
+        with torch.no_grad():
+            labels = head(views[0]).argmax(1)
+        curve.append(
+            (
+                float(total) / views.shape[1],
+                math.nan if before is None else float((labels != before).float().mean()),
+            )
+        )
     return curve
 
 # %% ../nbs/07_pseudo_label.ipynb #ab6b864c
 def _train_heads(self, images):
     "Train the heads, keep the half with the lowest loss, align their clusters to the best and average."
     views, neighbours = self._views_of_all(images)
-    heads = [mlp(ConvEncoder.n_features, *self._hidden, self.n_clusters).to(images.device) for _ in range(max(1, self.n_heads))]
-    shown = neighbours[:, :self.n_neighbours]
-    curves = np.array([self._train_head(head, views, shown) for head in tqdm(heads, "heads", disable=not self.verbose, mininterval=5)])
+    heads = [
+        mlp(ConvEncoder.n_features, *self._hidden, self.n_clusters).to(images.device)
+        for _ in range(max(1, self.n_heads))
+    ]
+    shown = neighbours[:, : self.n_neighbours]
+    curves = np.array(
+        [
+            self._train_head(head, views, shown)
+            for head in tqdm(heads, "heads", disable=not self.verbose, mininterval=5)
+        ]
+    )
     ranking = np.argsort(curves[:, -1, 0], kind="stable")
-    self.head_losses_, kept = curves[ranking, -1, 0], ranking[:len(self.network_.heads)]
-    if not np.isfinite(self.head_losses_[:len(kept)]).all(): raise InputError(f"{type(self).__name__} has diverged: half of its heads ended without a finite loss.")
+    self.head_losses_, kept = curves[ranking, -1, 0], ranking[: len(self.network_.heads)]
+    if not np.isfinite(self.head_losses_[: len(kept)]).all():
+        raise InputError(
+            f"{type(self).__name__} has diverged: half of its heads ended without a finite loss."
+        )
     for epoch, (loss, change) in enumerate(curves[kept].mean(0), 1):
-        self.history_.append({"phase": "heads", "epoch": epoch, "loss": float(loss), "label_change": float(change)})
+        self.history_.append(
+            {"phase": "heads", "epoch": epoch, "loss": float(loss), "label_change": float(change)}
+        )
     self.network_.heads = nn.ModuleList(heads[i] for i in kept)
-    with torch.no_grad(): answers = [head(views[0]).argmax(1).cpu().numpy() for head in self.network_.heads]
+    with torch.no_grad():
+        answers = [head(views[0]).argmax(1).cpu().numpy() for head in self.network_.heads]
     orders = [_order(answers[0], answer, self.n_clusters) for answer in answers]
     self.network_.order = torch.from_numpy(np.stack(orders)).to(images.device)
-    self._settle(views[0], neighbours[:, -1], agreement([order.argsort()[answer] for order, answer in zip(orders, answers)]))
+    self._settle(
+        views[0],
+        neighbours[:, -1],
+        agreement([order.argsort()[answer] for order, answer in zip(orders, answers)]),
+    )
 
 
 def _order(reference, labels, n_clusters):
@@ -585,20 +869,39 @@ def _settle(self, features, neighbour, head_agreement):
     self.network_.temperature.fill_(best_temperature(p, p.argmax(1)[neighbour]))
     sizes = p.argmax(1).bincount(minlength=self.n_clusters).tolist()
     sure = with_temperature(p, self.network_.temperature).amax(1) >= 0.9
-    self.watch_ = {"head_agreement": head_agreement, "confident_share": float(sure.float().mean()), "smallest_cluster": min(sizes),
-                   "largest_cluster": max(sizes), "temperature": float(self.network_.temperature)}
-    self.stopped_ = "collapsed" if has_collapsed(p.argmax(1).cpu().numpy(), self.n_clusters) else "finished"
+    self.watch_ = {
+        "head_agreement": head_agreement,
+        "confident_share": float(sure.float().mean()),
+        "smallest_cluster": min(sizes),
+        "largest_cluster": max(sizes),
+        "temperature": float(self.network_.temperature),
+    }
+    self.stopped_ = (
+        "collapsed" if has_collapsed(p.argmax(1).cpu().numpy(), self.n_clusters) else "finished"
+    )
     if self.stopped_ == "collapsed":
-        warnings.warn(f"the heads have collapsed: cluster sizes {sizes}; more images, more epochs or another entropy_weight may help", stacklevel=5)
+        warnings.warn(
+            f"the heads have collapsed: cluster sizes {sizes}; more images, more epochs or another entropy_weight may help",
+            stacklevel=5,
+        )
 
 
-ContrastiveClassifier._train_features, ContrastiveClassifier._views_of_all = _train_features, _views_of_all
-ContrastiveClassifier._train_head, ContrastiveClassifier._train_heads, ContrastiveClassifier._settle = _train_head, _train_heads, _settle
+ContrastiveClassifier._train_features, ContrastiveClassifier._views_of_all = (
+    _train_features,
+    _views_of_all,
+)
+(
+    ContrastiveClassifier._train_head,
+    ContrastiveClassifier._train_heads,
+    ContrastiveClassifier._settle,
+) = _train_head, _train_heads, _settle
 
 # %% ../nbs/07_pseudo_label.ipynb #d7281b97
 def reference_model() -> ContrastiveClassifier:
     "Load the classifier of the reference run (Fashion-MNIST, 60,000 images, fitted without labels; its clusters are numbered as the classes they stand for)."
-    return ContrastiveClassifier.load(importlib.resources.files("fmnist_cluster") / "reference_model")
+    return ContrastiveClassifier.load(
+        importlib.resources.files("fmnist_cluster") / "reference_model"
+    )
 
 # %% ../nbs/07_pseudo_label.ipynb #9ab28224
 class SupervisedClassifier(PseudoLabelClassifier):
@@ -611,14 +914,24 @@ class SupervisedClassifier(PseudoLabelClassifier):
         "Train on images X (n, 28, 28) uint8 and their classes y (n,) from 0 to n_clusters - 1."
         self._y = np.asarray(y)
         if self._y.shape != (len(X),) or not np.isin(self._y, np.arange(self.n_clusters)).all():
-            raise InputError(f"y has shape {self._y.shape} for {len(X)} images; expected a class from 0 to {self.n_clusters - 1} for each.")
+            raise InputError(
+                f"y has shape {self._y.shape} for {len(X)} images; expected a class from 0 to {self.n_clusters - 1} for each."
+            )
         return super().fit(X)
 
-    def _training_views(self, images): return augment(images)
+    def _training_views(self, images):
+        return augment(images)
 
     def _train(self, images, seed):
         optimizer = torch.optim.Adam(self.network_.parameters(), lr=self.lr)
-        schedule = _one_cycle(optimizer, self.lr, self.epochs_per_round * -(-len(images) // self.batch_size))
+        schedule = _one_cycle(
+            optimizer, self.lr, self.epochs_per_round * -(-len(images) // self.batch_size)
+        )
         labels = torch.from_numpy(self._y.astype(np.int64)).to(images.device)
-        self.history_ = [{"epoch": self.epochs_per_round, "loss": self._train_on(images, labels, optimizer, schedule)}]
+        self.history_ = [
+            {
+                "epoch": self.epochs_per_round,
+                "loss": self._train_on(images, labels, optimizer, schedule),
+            }
+        ]
         self._measure_statistics(images)

@@ -1,4 +1,5 @@
 "What several tests share: the project's tools, and the book, run once on digits."
+
 import os
 import shutil
 import subprocess
@@ -9,7 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 for name, value in {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}.items():
-    os.environ.setdefault(name, value)          # small fits: threads that wait for each other cost more than they bring, above all on busy cores
+    os.environ.setdefault(
+        name, value
+    )  # small fits: threads that wait for each other cost more than they bring, above all on busy cores
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "workflow"), str(ROOT / "tools")]
@@ -19,19 +22,43 @@ CHAPTERS = sorted(file.stem for file in (ROOT / "nbs").glob("[0-9][0-9]_*.ipynb"
 
 def call(*words, cwd=ROOT, **environment):
     "Run a Python module or script as a person would; the finished process, its output as text."
-    return subprocess.run([sys.executable, *map(str, words)], cwd=cwd, env=os.environ | environment, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
 
 
 def run_book(runs, *options, **environment):
     "tools/run_book.py on digits into the folder `runs`."
-    return call("tools/run_book.py", "--dataset", "digits", *options, FMNIST_CLUSTER_RUNS=str(runs), **environment)
+    return call(
+        "tools/run_book.py",
+        "--dataset",
+        "digits",
+        *options,
+        FMNIST_CLUSTER_RUNS=str(runs),
+        **environment,
+    )
 
 
 def papermill(chapter, runs, *options, **environment):
     "One chapter on digits by papermill, its notebook into the folder `runs`."
     runs.mkdir(exist_ok=True)
-    return call("-m", "papermill", f"nbs/{chapter}.ipynb", runs / "out.ipynb", "--no-progress-bar", "-p", "dataset", "digits", *options,
-                FMNIST_CLUSTER_RUNS=str(runs), **environment)
+    return call(
+        "-m",
+        "papermill",
+        f"nbs/{chapter}.ipynb",
+        runs / "out.ipynb",
+        "--no-progress-bar",
+        "-p",
+        "dataset",
+        "digits",
+        *options,
+        FMNIST_CLUSTER_RUNS=str(runs),
+        **environment,
+    )
 
 
 def last_line(process):
@@ -40,15 +67,25 @@ def last_line(process):
 
 
 def tree_status():
-    return subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        ["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def copy_project(to, source=None):
     "A copy of the checkout as git would commit it, or of `source`, times kept; returns its folder."
-    if source: return shutil.copytree(source, to)
-    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
+    if source:
+        return shutil.copytree(source, to)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     for name in listed.stdout.split("\0"):
-        if not name or not (ROOT / name).is_file(): continue
+        if not name or not (ROOT / name).is_file():
+            continue
         (to / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, to / name)
     return to
@@ -60,4 +97,6 @@ def book(tmp_path_factory):
     runs, before = tmp_path_factory.mktemp("runs"), tree_status()
     process = run_book(runs)
     assert process.returncode == 0, process.stdout + process.stderr
-    return SimpleNamespace(runs=runs, base=runs / "quick" / "digits", process=process, status_before=before)
+    return SimpleNamespace(
+        runs=runs, base=runs / "quick" / "digits", process=process, status_before=before
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from fmnist_cluster.ae_kmeans import AEKMeans
 from fmnist_cluster.autoencoder import Autoencoder
 from fmnist_cluster.baseline import kmeans
@@ -17,9 +18,14 @@ from fmnist_cluster.dec import DEC, IDEC
 
 try:
     from fmnist_cluster.contrastive import ContrastiveClassifier, reference_model
+
     from fmnist_cluster.pseudo_label import PseudoLabelClassifier
 except ImportError:
-    from fmnist_cluster.pseudo_label import ContrastiveClassifier, PseudoLabelClassifier, reference_model
+    from fmnist_cluster.pseudo_label import (
+        ContrastiveClassifier,
+        PseudoLabelClassifier,
+        reference_model,
+    )
 
 FILE = Path(__file__).with_name("golden.json")
 
@@ -49,21 +55,42 @@ def compute():
         models = {
             "dec": (DEC(10, **few), X),
             "idec": (IDEC(10, **few), X),
-            "plain": (PseudoLabelClassifier(10, rounds=2, epochs_per_round=1, n_init=2, **common), images),
+            "plain": (
+                PseudoLabelClassifier(10, rounds=2, epochs_per_round=1, n_init=2, **common),
+                images,
+            ),
             "plain, autoencoder": (
                 PseudoLabelClassifier(
-                    10, start="autoencoder", start_epochs=1, rounds=2, epochs_per_round=1, n_init=2,
-                    remedies=("normalise", "balance", "augment", "confident", "smooth"), **common,
+                    10,
+                    start="autoencoder",
+                    start_epochs=1,
+                    rounds=2,
+                    epochs_per_round=1,
+                    n_init=2,
+                    remedies=("normalise", "balance", "augment", "confident", "smooth"),
+                    **common,
                 ),
                 images,
             ),
-            "contrastive": (ContrastiveClassifier(10, contrastive_epochs=2, n_heads=4, head_epochs=3, **common), images),
+            "contrastive": (
+                ContrastiveClassifier(10, contrastive_epochs=2, n_heads=4, head_epochs=3, **common),
+                images,
+            ),
         }
         for name, (model, data) in models.items():
             results[f"{name} {precision}"] = found(model.fit(data))
-        results[f"ae_kmeans {precision}"] = found(AEKMeans(10, start, n_init=3, device="cpu", random_state=0).fit(X))
-    probability = reference_model().set_params(device="cpu").predict_proba(load_images("fashion_mnist", "test"))
-    results["shipped"] = {"labels": sha(probability.argmax(1).astype(np.int64)), "probability": sha(probability)}
+        results[f"ae_kmeans {precision}"] = found(
+            AEKMeans(10, start, n_init=3, device="cpu", random_state=0).fit(X)
+        )
+    probability = (
+        reference_model()
+        .set_params(device="cpu")
+        .predict_proba(load_images("fashion_mnist", "test"))
+    )
+    results["shipped"] = {
+        "labels": sha(probability.argmax(1).astype(np.int64)),
+        "probability": sha(probability),
+    }
     return results
 
 

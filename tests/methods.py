@@ -1,10 +1,12 @@
 """Every method of the book, small. `python methods.py THREADS` fits them on digits and prints a digest of all that each fit found."""
+
 import hashlib
 import json
 import sys
 
 import numpy as np
 import torch
+
 from fmnist_cluster.ae_kmeans import AEKMeans
 from fmnist_cluster.autoencoder import Autoencoder
 from fmnist_cluster.baseline import RandomAssignment, kmeans
@@ -23,13 +25,21 @@ ON_VECTORS = {
     "dec": DEC(5, SMALL, n_init=2, max_iter=6, update_interval=2, **COMMON),
     "idec": IDEC(5, SMALL, n_init=2, max_iter=6, update_interval=2, **COMMON),
     "dcn": DCN(5, SMALL, n_init=2, max_iter=6, update_interval=2, **COMMON),
-    "vade": VaDE(5, BernoulliAutoencoder(4, (32,), epochs=2, **COMMON), n_init=2, epochs=1, **COMMON),
+    "vade": VaDE(
+        5, BernoulliAutoencoder(4, (32,), epochs=2, **COMMON), n_init=2, epochs=1, **COMMON
+    ),
     "ddc": DDC(5, n_init=1, epochs=1, **COMMON),
 }
 ON_IMAGES = {
-    "pseudo_label_random": PseudoLabelClassifier(5, rounds=1, epochs_per_round=1, n_init=1, **COMMON),
-    "pseudo_label_ae": PseudoLabelClassifier(5, start="autoencoder", start_epochs=1, rounds=1, epochs_per_round=1, n_init=1, **COMMON),
-    "pseudo_label_full": ContrastiveClassifier(5, contrastive_epochs=1, n_heads=2, head_epochs=2, **COMMON),
+    "pseudo_label_random": PseudoLabelClassifier(
+        5, rounds=1, epochs_per_round=1, n_init=1, **COMMON
+    ),
+    "pseudo_label_ae": PseudoLabelClassifier(
+        5, start="autoencoder", start_epochs=1, rounds=1, epochs_per_round=1, n_init=1, **COMMON
+    ),
+    "pseudo_label_full": ContrastiveClassifier(
+        5, contrastive_epochs=1, n_heads=2, head_epochs=2, **COMMON
+    ),
 }
 ESTIMATORS = ON_VECTORS | ON_IMAGES
 
@@ -48,22 +58,41 @@ def answer(name, model, X):
 def digest(*parts):
     "Hash of arrays and plain values."
     found = hashlib.sha256()
-    for part in parts: found.update(np.ascontiguousarray(part).tobytes() if isinstance(part, np.ndarray) else json.dumps(plain(part), sort_keys=True).encode())
+    for part in parts:
+        found.update(
+            np.ascontiguousarray(part).tobytes()
+            if isinstance(part, np.ndarray)
+            else json.dumps(plain(part), sort_keys=True).encode()
+        )
     return found.hexdigest()
 
 
 def found(name, model):
     "Digest of everything that a fit found, and of what the model says of unseen images."
     tensors, values = model._state()
-    return digest(*(tensors[key].numpy() for key in sorted(tensors)), values, answer(name, model, samples(name, 50, "test")))
+    return digest(
+        *(tensors[key].numpy() for key in sorted(tensors)),
+        values,
+        answer(name, model, samples(name, 50, "test")),
+    )
 
 
 def fit_all():
     "Digest by method, k-means as the book calls it among them."
     from sklearn.base import clone
-    found_by = {name: found(name, clone(estimator).fit(samples(name))) for name, estimator in ESTIMATORS.items()}
+
+    found_by = {
+        name: found(name, clone(estimator).fit(samples(name)))
+        for name, estimator in ESTIMATORS.items()
+    }
     model = kmeans(samples("kmeans"), 5, n_init=2, random_state=0)
-    return found_by | {"kmeans": digest(model.cluster_centers_, model.labels_.astype(np.int64), model.predict(samples("kmeans", 50, "test")).astype(np.int64))}
+    return found_by | {
+        "kmeans": digest(
+            model.cluster_centers_,
+            model.labels_.astype(np.int64),
+            model.predict(samples("kmeans", 50, "test")).astype(np.int64),
+        )
+    }
 
 
 if __name__ == "__main__":

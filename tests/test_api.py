@@ -2,6 +2,7 @@
 
 clone, parameters, save and load in another process, float32 and float64, pandas, pipelines, meta-estimators.
 """
+
 import json
 import re
 import subprocess
@@ -12,14 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
-from fmnist_cluster.core import InputError
-from fmnist_cluster.dec import IDEC
-from fmnist_cluster.dec_kin import AugmentedAutoencoder
 from methods import ESTIMATORS, ON_IMAGES, ON_VECTORS, answer, samples
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler
 from sklearn.utils.validation import NotFittedError
+
+from fmnist_cluster.core import InputError
+from fmnist_cluster.dec import IDEC
+from fmnist_cluster.dec_kin import AugmentedAutoencoder
 
 every = pytest.mark.parametrize("name", ESTIMATORS)
 on_vectors = pytest.mark.parametrize("name", ON_VECTORS)
@@ -46,7 +48,8 @@ def test_parameters_are_set_and_kept_as_given(name):
     given = model.get_params(deep=False)
     assert all(getattr(model, key) is value for key, value in given.items())
     assert model.set_params(random_state=7) is model and model.get_params()["random_state"] == 7
-    with pytest.raises(ValueError, match="nonsense"): model.set_params(nonsense=1)
+    with pytest.raises(ValueError, match="nonsense"):
+        model.set_params(nonsense=1)
 
 
 @every
@@ -55,25 +58,34 @@ def test_a_fit_changes_no_parameter_and_not_its_data(name):
     before, kept = str(model.get_params()), X.copy()
     assert model.fit(X) is model
     assert str(model.get_params()) == before and np.array_equal(X, kept)
-    if name == "ae_kmeans": assert not hasattr(model.autoencoder, "network_")
+    if name == "ae_kmeans":
+        assert not hasattr(model.autoencoder, "network_")
 
 
 @every
 def test_nothing_is_answered_before_a_fit(name):
-    with pytest.raises(NotFittedError): answer(name, clone(ESTIMATORS[name]), samples(name, 2))
+    with pytest.raises(NotFittedError):
+        answer(name, clone(ESTIMATORS[name]), samples(name, 2))
 
 
 @pytest.mark.parametrize("name", [name for name in ESTIMATORS if name != "ae"])
 def test_labels_are_what_predict_says(name, fitted):
     model = fitted[name]
     assert model.labels_.shape == (N,) and set(model.labels_) <= set(range(5))
-    assert np.mean(model.labels_ == model.predict(samples(name, N))) > 0.99          # k-means's own sums may tip a point on a border
-    if hasattr(model, "predict_proba"): assert np.array_equal(model.predict_proba(samples(name, N)).argmax(1), model.predict(samples(name, N)))
+    assert (
+        np.mean(model.labels_ == model.predict(samples(name, N))) > 0.99
+    )  # k-means's own sums may tip a point on a border
+    if hasattr(model, "predict_proba"):
+        assert np.array_equal(
+            model.predict_proba(samples(name, N)).argmax(1), model.predict(samples(name, N))
+        )
 
 
 @pytest.mark.parametrize("name", [name for name in ESTIMATORS if name != "ae"])
 def test_fit_predict_is_fit_and_labels(name, fitted):
-    assert np.array_equal(clone(ESTIMATORS[name]).fit_predict(samples(name, N)), fitted[name].labels_)
+    assert np.array_equal(
+        clone(ESTIMATORS[name]).fit_predict(samples(name, N)), fitted[name].labels_
+    )
 
 
 @every
@@ -108,8 +120,14 @@ for name in sys.argv[2:]:
 def reloaded(fitted, tmp_path_factory):
     "Every fitted method saved here, and what another process that loads it answers."
     folder = tmp_path_factory.mktemp("models")
-    for name, model in fitted.items(): model.save(folder / name)
-    process = subprocess.run([sys.executable, "-c", LOAD, folder, *fitted], cwd=ROOT / "tests", capture_output=True, text=True)
+    for name, model in fitted.items():
+        model.save(folder / name)
+    process = subprocess.run(
+        [sys.executable, "-c", LOAD, folder, *fitted],
+        cwd=ROOT / "tests",
+        capture_output=True,
+        text=True,
+    )
     assert process.returncode == 0, process.stderr
     return folder
 
@@ -117,50 +135,98 @@ def reloaded(fitted, tmp_path_factory):
 @every
 def test_another_process_loads_the_same_model(name, fitted, reloaded):
     model = fitted[name]
-    assert np.load(reloaded / f"{name}.npy").tobytes() == answer(name, model, samples(name, 40, "test")).tobytes()
+    assert (
+        np.load(reloaded / f"{name}.npy").tobytes()
+        == answer(name, model, samples(name, 40, "test")).tobytes()
+    )
     parameters, attributes = json.loads((reloaded / f"{name}.json").read_text())
-    plainly = lambda text: re.sub(r"[()\[\]\s]|,(?=[)\]])", "", text)                # a tuple comes back as a list
-    assert plainly(parameters) == plainly(str(model.get_params())) and attributes == sorted(vars(model))
-    assert {file.name for file in (reloaded / name).iterdir()} == {"config.json", "model.safetensors"}
+    plainly = lambda text: re.sub(
+        r"[()\[\]\s]|,(?=[)\]])", "", text
+    )  # a tuple comes back as a list
+    assert plainly(parameters) == plainly(str(model.get_params())) and attributes == sorted(
+        vars(model)
+    )
+    assert {file.name for file in (reloaded / name).iterdir()} == {
+        "config.json",
+        "model.safetensors",
+    }
 
 
 def test_saving_again_replaces_the_model(fitted, tmp_path):
     fitted["ae_kmeans"].save(tmp_path)
-    other = clone(ESTIMATORS["ae_kmeans"]).set_params(n_clusters=3).fit(samples("ae_kmeans", N)).save(tmp_path)
+    other = (
+        clone(ESTIMATORS["ae_kmeans"])
+        .set_params(n_clusters=3)
+        .fit(samples("ae_kmeans", N))
+        .save(tmp_path)
+    )
     assert type(fitted["ae_kmeans"]).load(other).n_clusters == 3
 
 
 def test_another_class_is_refused(fitted, tmp_path):
-    with pytest.raises(InputError, match="holds a DEC, not a IDEC"): type(ESTIMATORS["idec"]).load(fitted["dec"].save(tmp_path))
+    with pytest.raises(InputError, match="holds a DEC, not a IDEC"):
+        type(ESTIMATORS["idec"]).load(fitted["dec"].save(tmp_path))
 
 
 def test_a_class_of_another_module_of_the_package_is_found(tmp_path):
     X = samples("IDEC", N)
     start = AugmentedAutoencoder(4, (16,), epochs=1, device="cpu", random_state=0)
-    IDEC(3, start, n_init=2, max_iter=2, device="cpu", random_state=0).fit(X).save(tmp_path / "model")
+    IDEC(3, start, n_init=2, max_iter=2, device="cpu", random_state=0).fit(X).save(
+        tmp_path / "model"
+    )
     code = f"from fmnist_cluster.dec import IDEC; print(type(IDEC.load({str(tmp_path / 'model')!r}).autoencoder).__name__)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout == "AugmentedAutoencoder\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT
+        ).stdout
+        == "AugmentedAutoencoder\n"
+    )
     config = (tmp_path / "model" / "config.json").read_text()
-    (tmp_path / "model" / "config.json").write_text(config.replace("fmnist_cluster.dec_kin", "antigravity").replace("AugmentedAutoencoder", "Unknown"))
-    with pytest.raises(InputError): IDEC.load(tmp_path / "model")
+    (tmp_path / "model" / "config.json").write_text(
+        config.replace("fmnist_cluster.dec_kin", "antigravity").replace(
+            "AugmentedAutoencoder", "Unknown"
+        )
+    )
+    with pytest.raises(InputError):
+        IDEC.load(tmp_path / "model")
     assert "antigravity" not in sys.modules
 
 
 @pytest.mark.parametrize("name", ["random", "ae_kmeans", "pseudo_label_random"])
 def test_a_random_state_is_drawn_from_and_not_kept(name, tmp_path):
-    model = clone(ESTIMATORS[name]).set_params(random_state=np.random.RandomState(0)).fit(samples(name, N))
+    model = (
+        clone(ESTIMATORS[name])
+        .set_params(random_state=np.random.RandomState(0))
+        .fit(samples(name, N))
+    )
     again = type(model).load(model.save(tmp_path))
-    assert again.random_state is None and np.array_equal(answer(name, again, samples(name, 9)), answer(name, model, samples(name, 9)))
+    assert again.random_state is None and np.array_equal(
+        answer(name, again, samples(name, 9)), answer(name, model, samples(name, 9))
+    )
 
 
 # what the data comes as
 
+
 @on_vectors
-@pytest.mark.parametrize("change", [lambda X: X.astype(np.float64), np.asfortranarray, lambda X: np.ascontiguousarray(X[::-1])[::-1], pd.DataFrame, lambda X: X.tolist()],
-                         ids=["float64", "Fortran order", "a view", "pandas", "lists"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda X: X.astype(np.float64),
+        np.asfortranarray,
+        lambda X: np.ascontiguousarray(X[::-1])[::-1],
+        pd.DataFrame,
+        lambda X: X.tolist(),
+    ],
+    ids=["float64", "Fortran order", "a view", "pandas", "lists"],
+)
 def test_the_same_numbers_in_another_form(name, change, fitted):
     X = samples(name, N)
-    with_names = pd.DataFrame(X, columns=[f"pixel{i}" for i in range(X.shape[1])]) if change is pd.DataFrame else change(X)
+    with_names = (
+        pd.DataFrame(X, columns=[f"pixel{i}" for i in range(X.shape[1])])
+        if change is pd.DataFrame
+        else change(X)
+    )
     model = clone(ESTIMATORS[name]).fit(with_names)
     assert np.allclose(answer(name, model, with_names), answer(name, fitted[name], X), atol=1e-6)
 
@@ -170,7 +236,9 @@ def test_a_table_is_fitted_without_a_warning(name):
     X = samples(name, N)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*feature names")
-        clone(ESTIMATORS[name]).fit(pd.DataFrame(X, columns=[f"pixel{i}" for i in range(X.shape[1])]))
+        clone(ESTIMATORS[name]).fit(
+            pd.DataFrame(X, columns=[f"pixel{i}" for i in range(X.shape[1])])
+        )
 
 
 @pytest.mark.parametrize("name", ["ae", "idec"])
@@ -180,31 +248,45 @@ def test_names_of_columns_survive(name, tmp_path):
     again = type(model).load(model.save(tmp_path))
     assert list(again.feature_names_in_) == list(X.columns)
     assert np.array_equal(answer(name, again, X), answer(name, model, X))
-    with pytest.raises(ValueError, match="feature names"): again.transform(X[X.columns[::-1]])
+    with pytest.raises(ValueError, match="feature names"):
+        again.transform(X[X.columns[::-1]])
 
 
 @on_images
-@pytest.mark.parametrize("change", [np.asfortranarray, lambda X: np.ascontiguousarray(X[::-1])[::-1], lambda X: X.tobytes()], ids=["Fortran order", "a view", "read-only"])
+@pytest.mark.parametrize(
+    "change",
+    [np.asfortranarray, lambda X: np.ascontiguousarray(X[::-1])[::-1], lambda X: X.tobytes()],
+    ids=["Fortran order", "a view", "read-only"],
+)
 def test_the_same_images_in_another_form(name, change, fitted):
     X = samples(name, N)
     given = change(X)
-    if isinstance(given, bytes): given = np.frombuffer(given, np.uint8).reshape(X.shape)
+    if isinstance(given, bytes):
+        given = np.frombuffer(given, np.uint8).reshape(X.shape)
     assert np.array_equal(fitted[name].predict(given), fitted[name].predict(X))
 
 
 # among scikit-learn's own
+
 
 @on_vectors
 def test_in_a_pipeline(name):
     X, pipeline = samples(name, N), make_pipeline(MinMaxScaler(), clone(ESTIMATORS[name]))
     found = answer(name, pipeline.fit(X), X)
     assert np.array_equal(found, answer(name, pipeline[-1], pipeline[0].transform(X)))
-    if name != "ae": assert np.array_equal(found, clone(pipeline).fit_predict(X)) or np.mean(found == clone(pipeline).fit_predict(X)) > 0.99
+    if name != "ae":
+        assert (
+            np.array_equal(found, clone(pipeline).fit_predict(X))
+            or np.mean(found == clone(pipeline).fit_predict(X)) > 0.99
+        )
 
 
 @on_images
 def test_images_in_a_pipeline(name):
-    X, pipeline = samples(name, N), make_pipeline(FunctionTransformer(np.fliplr), clone(ESTIMATORS[name]))
+    X, pipeline = (
+        samples(name, N),
+        make_pipeline(FunctionTransformer(np.fliplr), clone(ESTIMATORS[name])),
+    )
     assert np.array_equal(pipeline.fit(X).predict(X), pipeline[-1].predict(np.fliplr(X)))
 
 

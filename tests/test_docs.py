@@ -1,4 +1,5 @@
 "The README and the site: both made from the notebooks, with nothing broken and nothing fetched from elsewhere."
+
 import copy
 import functools
 import http.server
@@ -17,13 +18,24 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
-LOADING = {("img", "src"), ("script", "src"), ("iframe", "src"), ("source", "src"), ("video", "src"), ("object", "data"), ("link", "href")}
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+LOADING = {
+    ("img", "src"),
+    ("script", "src"),
+    ("iframe", "src"),
+    ("source", "src"),
+    ("video", "src"),
+    ("object", "data"),
+    ("link", "href"),
+}
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 
 sys.path.insert(0, str(ROOT / "tools"))
 
 
 # the README
+
 
 @pytest.fixture(scope="module")
 def index():
@@ -33,14 +45,22 @@ def index():
 @pytest.mark.parametrize("name", ["README.md", "README.ko.md", "llms.txt"])
 def test_pages_are_what_the_index_says(name, index):
     from build_readme import PAGES
-    assert (ROOT / name).read_text(encoding="utf-8") == PAGES[name](index), "run tools/build_readme.py"
+
+    assert (ROOT / name).read_text(encoding="utf-8") == PAGES[name](index), (
+        "run tools/build_readme.py"
+    )
 
 
 def test_index_shows_what_the_results_say(index):
     from build_readme import executed, readme
-    def written(): return {file: file.stat().st_mtime_ns for file in (ROOT / "nbs").rglob("*")}
+
+    def written():
+        return {file: file.stat().st_mtime_ns for file in (ROOT / "nbs").rglob("*")}
+
     stored, before = readme(index), written()
-    assert readme(executed(index)) == stored, "results/reference/ has changed since; run tools/build_readme.py"
+    assert readme(executed(index)) == stored, (
+        "results/reference/ has changed since; run tools/build_readme.py"
+    )
     assert written() == before
 
 
@@ -50,25 +70,38 @@ def links(name):
 
 @pytest.mark.parametrize("name", ["README.md", "README.ko.md"])
 def test_files_named_in_the_readme_are_there(name):
-    assert [target for target in links(name) if "://" not in target and not (ROOT / target).exists()] == []
+    assert [
+        target for target in links(name) if "://" not in target and not (ROOT / target).exists()
+    ] == []
 
 
 def test_the_korean_page_has_the_same_code_tables_and_links():
-    def fixed(name): return re.findall(r"^```.*?^```|^\|.*?$", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    def fixed(name):
+        return re.findall(
+            r"^```.*?^```|^\|.*?$",
+            (ROOT / name).read_text(encoding="utf-8"),
+            re.MULTILINE | re.DOTALL,
+        )
+
     assert fixed("README.ko.md") == fixed("README.md") != []
     other = {"README.md": "README.ko.md", "README.ko.md": "README.md"}
-    assert sorted(links("README.ko.md")) == sorted(other.get(target, target) for target in links("README.md"))
+    assert sorted(links("README.ko.md")) == sorted(
+        other.get(target, target) for target in links("README.md")
+    )
 
 
 def test_changed_english_asks_for_a_new_translation(index):
     from build_readme import readme_in_korean
+
     prose = [number for number, cell in enumerate(index.cells) if cell.cell_type == "markdown"]
     first, last = (index.cells[prose[end]].id for end in (0, -1))
     changed = copy.deepcopy(index)
     changed.cells[prose[0]].source += " More words."
     del changed.cells[prose[-1]]
     changed.cells.append(nbformat.v4.new_markdown_cell("New words.", id="new"))
-    with pytest.raises(SystemExit, match=rf": {first} \w{{8}}, new \w{{8}}, {last} is gone; translate"):
+    with pytest.raises(
+        SystemExit, match=rf": {first} \w{{8}}, new \w{{8}}, {last} is gone; translate"
+    ):
         readme_in_korean(changed)
 
 
@@ -77,19 +110,30 @@ def test_llms_txt_keeps_to_its_convention_and_names_what_is_there():
     opening, *sections = re.split(r"^## .+\n", text, flags=re.MULTILINE)
     assert re.match(r"# \S+\n\n> \S.+\n\n", opening) and "](" not in opening
     items = [line for section in sections for line in section.strip().splitlines()]
-    assert [line for line in items if not re.fullmatch(r"- \[[^]]+\]\(https://\S+\)(: \S.*)?", line)] == []
+    assert [
+        line for line in items if not re.fullmatch(r"- \[[^]]+\]\(https://\S+\)(: \S.*)?", line)
+    ] == []
     pages = {target.rpartition("/")[2] for target in links("llms.txt") if target.endswith(".html")}
     assert pages == {page_of(notebook) for notebook in NOTEBOOKS}
-    files = [target.partition("/blob/main/")[2] for target in links("llms.txt") if not target.endswith(".html")]
+    files = [
+        target.partition("/blob/main/")[2]
+        for target in links("llms.txt")
+        if not target.endswith(".html")
+    ]
     assert [file for file in files if not file or not (ROOT / file).exists()] == []
-    assert {file for file in files if file.startswith("fmnist_cluster/")} == {f"fmnist_cluster/{file.name}" for file in (ROOT / "fmnist_cluster").glob("[a-z]*.py")}
+    assert {file for file in files if file.startswith("fmnist_cluster/")} == {
+        f"fmnist_cluster/{file.name}" for file in (ROOT / "fmnist_cluster").glob("[a-z]*.py")
+    }
 
 
 def test_llms_txt_lies_beside_the_pages_of_the_site(site):
-    assert (site / "llms.txt").read_text(encoding="utf-8") == (ROOT / "llms.txt").read_text(encoding="utf-8")
+    assert (site / "llms.txt").read_text(encoding="utf-8") == (ROOT / "llms.txt").read_text(
+        encoding="utf-8"
+    )
 
 
 # the site
+
 
 class PageReader(HTMLParser):
     "Collects what a page loads, what it links to and the names of its places."
@@ -104,16 +148,24 @@ class PageReader(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         for name, value in attributes:
-            if name == "id": self.ids.append(value)
-            if (tag, name) in LOADING: self.loads.append(value)
-            if (tag, name) == ("a", "href"): self.links.append(value)
+            if name == "id":
+                self.ids.append(value)
+            if (tag, name) in LOADING:
+                self.loads.append(value)
+            if (tag, name) == ("a", "href"):
+                self.links.append(value)
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     "The plain site, built as `make docs` builds it where there is no Quarto, git's status before and after, and the seconds of computing."
     folder, before, used = tmp_path_factory.mktemp("site") / "_docs", git_status(), computed()
-    build = subprocess.run([sys.executable, "tools/build_docs.py", "--plain", "--out", folder], cwd=ROOT, capture_output=True, text=True)
+    build = subprocess.run(
+        [sys.executable, "tools/build_docs.py", "--plain", "--out", folder],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert build.returncode == 0, build.stderr[-3000:]
     return folder, before, git_status(), computed() - used
 
@@ -130,7 +182,9 @@ def computed() -> float:
 
 
 def git_status():
-    return subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        ["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
 
 
 @pytest.fixture(scope="module")
@@ -159,9 +213,14 @@ def test_one_page_a_notebook(pages):
 
 
 def test_the_sidebar_lists_the_chapters_in_order_and_the_explorer_where_it_is(pages):
-    chapters = ["index.html", *(page_of(notebook) for notebook in NOTEBOOKS if notebook.stem != "index")]
+    chapters = [
+        "index.html",
+        *(page_of(notebook) for notebook in NOTEBOOKS if notebook.stem != "index"),
+    ]
     extra = ["explorer.html"] if "explorer.html" in pages else []
-    assert [link for link in pages["core.html"].links if link in pages or link == "explorer.html"][1:len(chapters + extra) + 1] == chapters + extra
+    assert [link for link in pages["core.html"].links if link in pages or link == "explorer.html"][
+        1 : len(chapters + extra) + 1
+    ] == chapters + extra
 
 
 def page_of(notebook):
@@ -176,22 +235,35 @@ def broken_links(site, pages, name):
     "Targets within the site that a page names and that are not there, each with the page."
     for target in pages[name].loads + pages[name].links:
         parts = urlsplit(target)
-        if parts.scheme: continue
+        if parts.scheme:
+            continue
         file = unquote(parts.path) or name
-        if not (site / file).is_file() or (parts.fragment and unquote(parts.fragment) not in pages[file].ids):
+        if not (site / file).is_file() or (
+            parts.fragment and unquote(parts.fragment) not in pages[file].ids
+        ):
             yield f"{name}: {target}"
 
 
 def test_a_chapter_opens_in_colab(pages):
     for notebook in NOTEBOOKS:
-        links = [link for link in pages[page_of(notebook)].links if link.startswith("https://colab.")]
-        assert [link.rpartition("/nbs/")[2] for link in links] == ([notebook.name] if notebook.stem != "index" else [])
+        links = [
+            link for link in pages[page_of(notebook)].links if link.startswith("https://colab.")
+        ]
+        assert [link.rpartition("/nbs/")[2] for link in links] == (
+            [notebook.name] if notebook.stem != "index" else []
+        )
 
 
 def test_public_names_have_an_entry_with_its_source(pages):
-    for page, name in {"core.html": "stage", "autoencoder.html": "autoencoder", "dec_idec.html": "idec"}.items():
+    for page, name in {
+        "core.html": "stage",
+        "autoencoder.html": "autoencoder",
+        "dec_idec.html": "idec",
+    }.items():
         assert name in pages[page].ids
-        assert any("/blob/main/fmnist_cluster/" in link and "#L" in link for link in pages[page].links)
+        assert any(
+            "/blob/main/fmnist_cluster/" in link and "#L" in link for link in pages[page].links
+        )
     assert "autoencoder.html#autoencoder" in pages["index.html"].links
 
 
@@ -199,67 +271,127 @@ def test_public_names_have_an_entry_with_its_source(pages):
 def test_a_page_shows_the_introduction_and_the_exported_code(pages, notebook):
     cells = nbformat.read(notebook, as_version=4).cells
     shown = pages[page_of(notebook)].text
-    exported = [cell.source for cell in cells if cell.cell_type == "code" and re.match(r"#\| *export[si]?\n", cell.source)]
+    exported = [
+        cell.source
+        for cell in cells
+        if cell.cell_type == "code" and re.match(r"#\| *export[si]?\n", cell.source)
+    ]
     assert [source for source in exported if source.strip().splitlines()[-1] not in shown] == []
     introduction = re.match(r"# .+\n+> .+\n+(\w[\w ,]+)", cells[0].source)
     assert not introduction or introduction[1] in " ".join(shown.split())
 
 
 def test_no_place_is_named_twice(pages):
-    assert {name: ids for name, page in pages.items() if (ids := {i for i in page.ids if page.ids.count(i) > 1})} == {}
+    assert {
+        name: ids
+        for name, page in pages.items()
+        if (ids := {i for i in page.ids if page.ids.count(i) > 1})
+    } == {}
 
 
 def test_nothing_is_loaded_from_elsewhere(site, pages):
     "What a page's scripts load is seen in the browser, below."
-    foreign = [f"{name}: {target}" for name, page in pages.items() for target in page.loads if urlsplit(target).scheme not in ("", "data") or target.startswith("//")]
-    styles = [f"{file.name}: {use}" for file in site.rglob("*") if file.suffix in (".html", ".css") and file.name != "explorer.html"
-              for use in re.findall(r"@import.*|url\(\s*['\"]?(?:https?:)?//.*", file.read_text(encoding="utf-8"))]
+    foreign = [
+        f"{name}: {target}"
+        for name, page in pages.items()
+        for target in page.loads
+        if urlsplit(target).scheme not in ("", "data") or target.startswith("//")
+    ]
+    styles = [
+        f"{file.name}: {use}"
+        for file in site.rglob("*")
+        if file.suffix in (".html", ".css") and file.name != "explorer.html"
+        for use in re.findall(
+            r"@import.*|url\(\s*['\"]?(?:https?:)?//.*", file.read_text(encoding="utf-8")
+        )
+    ]
     assert foreign + styles == []
 
 
 def test_every_formula_became_mathml(site):
-    pages = set(site.glob("*.html")) - {site / "explorer.html"}         # no prose there; Bokeh's own code holds two dollars
-    left = [file.name for file in pages if re.search(r'class="math |\$\$', file.read_text(encoding="utf-8"))]
+    pages = set(site.glob("*.html")) - {
+        site / "explorer.html"
+    }  # no prose there; Bokeh's own code holds two dollars
+    left = [
+        file.name
+        for file in pages
+        if re.search(r'class="math |\$\$', file.read_text(encoding="utf-8"))
+    ]
     assert left == []
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_colours_can_be_told_from_their_ground(dark):
     "WCAG 2, level AA: text and ground differ by a ratio of at least 4.5."
-    light_part, dark_part = (ROOT / "tools" / "docs.css").read_text().split("@media (prefers-color-scheme: dark)", 1)
+    light_part, dark_part = (
+        (ROOT / "tools" / "docs.css").read_text().split("@media (prefers-color-scheme: dark)", 1)
+    )
     colours = dict(re.findall(r"--(\w+): (#\w{6});", dark_part if dark else light_part))
     grounds, inks = ["ground", "raised"], set(colours) - {"ground", "raised", "line"}
     assert len(inks) == 11
-    assert [(ink, ground) for ink in inks for ground in grounds if contrast(colours[ink], colours[ground]) < 4.5] == []
+    assert [
+        (ink, ground)
+        for ink in inks
+        for ground in grounds
+        if contrast(colours[ink], colours[ground]) < 4.5
+    ] == []
 
 
 def contrast(one, other) -> float:
     darker, lighter = sorted(luminance(bytes.fromhex(colour[1:])) for colour in (one, other))
-    return (lighter + .05) / (darker + .05)
+    return (lighter + 0.05) / (darker + 0.05)
 
 
 def luminance(rgb) -> float:
-    linear = [value / 12.92 if value <= .04045 else ((value + .055) / 1.055) ** 2.4 for value in (byte / 255 for byte in rgb)]
-    return sum(weight * value for weight, value in zip((.2126, .7152, .0722), linear))
+    linear = [
+        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+        for value in (byte / 255 for byte in rgb)
+    ]
+    return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear))
 
 
 # how one notebook is shown
 
+
 def code(source, **data):
-    output = nbformat.v4.new_output("display_data", {name.replace("_", "/"): value for name, value in data.items()})
+    output = nbformat.v4.new_output(
+        "display_data", {name.replace("_", "/"): value for name, value in data.items()}
+    )
     return nbformat.v4.new_code_cell(source, outputs=[output])
 
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 FEATURES = [
-    nbformat.v4.new_raw_cell("---\ntitle: One & all\ndescription: 'A colon: and `code`'\noutput-file: all.html\n---\n"),
-    nbformat.v4.new_markdown_cell("A list without an empty line, after (Xie,\n2016) and `f`:\n- see [the other](02_other.ipynb#place)\n- $a_1 < b$, so"),
+    nbformat.v4.new_raw_cell(
+        "---\ntitle: One & all\ndescription: 'A colon: and `code`'\noutput-file: all.html\n---\n"
+    ),
+    nbformat.v4.new_markdown_cell(
+        "A list without an empty line, after (Xie,\n2016) and `f`:\n- see [the other](02_other.ipynb#place)\n- $a_1 < b$, so"
+    ),
     nbformat.v4.new_markdown_cell("::: {.callout-tip}\n## Mind this\n\nText.\n:::"),
-    code('#| fig-cap: "What to see: a pixel"\n#| code-fold: true\nplot()', image_png=PIXEL, text_plain="<Figure>"),
-    code("#| echo: false\nhidden()", text_html="<table><tr><td>1_000_000 * 2 * 3</td></tr></table>", text_plain="no"),
-    code("#| output: asis", text_markdown="```python\ndef f(\n    x, # As in [`g`](https://host/base/other.html#g).\n):\n```\n\n*See [`C.f`](https://host/base/all.html#c.f)*\n\n#### C.f"),
+    code(
+        '#| fig-cap: "What to see: a pixel"\n#| code-fold: true\nplot()',
+        image_png=PIXEL,
+        text_plain="<Figure>",
+    ),
+    code(
+        "#| echo: false\nhidden()",
+        text_html="<table><tr><td>1_000_000 * 2 * 3</td></tr></table>",
+        text_plain="no",
+    ),
+    code(
+        "#| output: asis",
+        text_markdown="```python\ndef f(\n    x, # As in [`g`](https://host/base/other.html#g).\n):\n```\n\n*See [`C.f`](https://host/base/all.html#c.f)*\n\n#### C.f",
+    ),
     code("#| hide\nsecret()", text_plain="secret"),
-    nbformat.v4.new_code_cell("train()", outputs=[nbformat.v4.new_output("stream", name="stderr", text="fit: 10%\rfit: 100%\n\x1b[31mred\x1b[0m\n")]),
+    nbformat.v4.new_code_cell(
+        "train()",
+        outputs=[
+            nbformat.v4.new_output(
+                "stream", name="stderr", text="fit: 10%\rfit: 100%\n\x1b[31mred\x1b[0m\n"
+            )
+        ],
+    ),
 ]
 
 
@@ -267,27 +399,43 @@ def test_what_a_cell_may_ask_for(tmp_path):
     from types import SimpleNamespace
 
     from build_docs import Page, write_page
+
     notebook = tmp_path / "01_all.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=FEATURES), notebook)
-    page, other = Page(notebook), SimpleNamespace(notebook=Path("02_other.ipynb"), file="other.html", label="02 The other")
-    config = SimpleNamespace(doc_host="https://host", doc_baseurl="/base", title="site", git_url="https://host/code")
-    write_page(page, [page, other], config, tmp_path, [{"title": "Explorer", "href": "explorer.html"}])
+    page, other = (
+        Page(notebook),
+        SimpleNamespace(notebook=Path("02_other.ipynb"), file="other.html", label="02 The other"),
+    )
+    config = SimpleNamespace(
+        doc_host="https://host", doc_baseurl="/base", title="site", git_url="https://host/code"
+    )
+    write_page(
+        page, [page, other], config, tmp_path, [{"title": "Explorer", "href": "explorer.html"}]
+    )
     shown = (tmp_path / "all.html").read_text(encoding="utf-8")
     assert "<h1>One &amp; all</h1>" in shown and "<code>code</code>" in shown
     assert '<li>see <a href="other.html#place">the other</a></li>' in shown and "<math" in shown
     assert '<span class="callout-title">Mind this</span>' in shown and "<h2" not in shown
-    assert re.search(r"<summary>\s*Code\s*</summary>", shown) and "What to see: a pixel</figcaption>" in shown
+    assert (
+        re.search(r"<summary>\s*Code\s*</summary>", shown)
+        and "What to see: a pixel</figcaption>" in shown
+    )
     assert (tmp_path / "all_files" / "1.png").read_bytes().startswith(b"\x89PNG")
     assert "1_000_000 * 2 * 3" in shown and "hidden()" not in shown and "secret" not in shown
     assert "fit: 100%\nred</code>" in shown and "10%\r" not in shown and "&lt;Figure" not in shown
     assert "# As in `g`." in shown and 'href="all.html#cf"' in shown and 'id="cf"' in shown
-    assert "2016) and" in shown and re.search(r'<span class="together"><math.*?</math>,</span>\s+so', shown, re.DOTALL)
+    assert "2016) and" in shown and re.search(
+        r'<span class="together"><math.*?</math>,</span>\s+so', shown, re.DOTALL
+    )
     assert '<li><a href="explorer.html">Explorer</a></li>' in shown
-    assert '<a rel="next" href="other.html">02 The other →</a>' in shown and 'rel="prev"' not in shown
+    assert (
+        '<a rel="next" href="other.html">02 The other →</a>' in shown and 'rel="prev"' not in shown
+    )
 
 
 def test_a_tagged_equation_carries_its_number():
     from build_docs import numbered
+
     assert numbered("$$a = b \\tag{DEC, eq. 2}$$") == "$$a = b \\qquad\\text{(DEC, eq. 2)}$$"
 
 
@@ -295,26 +443,46 @@ def test_a_chapter_says_how_long_it_takes():
     from types import SimpleNamespace
 
     from build_docs import facts
-    cells = [nbformat.v4.new_markdown_cell("word " * 400), nbformat.v4.new_code_cell("x = 1\n\n" * 60)]
-    costs = [{"chapter": chapter, "preset": preset, "wall_seconds": seconds, "machine": machine} for chapter, preset, seconds, machine in
-             [("06_x", "full", 1234.5, "2 cores"), ("06_x", "quick", 42.4, "2 cores"), ("06_x", "gpu", 7200, "8 cores"), ("07_y", "full", 9, "2 cores")]]
-    config = SimpleNamespace(user="u", repo="r", branch="main", git_url="https://host/code", nbs_path=Path("nbs"))
+
+    cells = [
+        nbformat.v4.new_markdown_cell("word " * 400),
+        nbformat.v4.new_code_cell("x = 1\n\n" * 60),
+    ]
+    costs = [
+        {"chapter": chapter, "preset": preset, "wall_seconds": seconds, "machine": machine}
+        for chapter, preset, seconds, machine in [
+            ("06_x", "full", 1234.5, "2 cores"),
+            ("06_x", "quick", 42.4, "2 cores"),
+            ("06_x", "gpu", 7200, "8 cores"),
+            ("07_y", "full", 9, "2 cores"),
+        ]
+    ]
+    config = SimpleNamespace(
+        user="u", repo="r", branch="main", git_url="https://host/code", nbs_path=Path("nbs")
+    )
     line = facts("06_x", cells, costs, config)
-    assert "About 4 min to read · runs in 42 s (quick), 21 min (full) on 2 cores · runs in 2.0 h (gpu) on 8 cores · [" in line
+    assert (
+        "About 4 min to read · runs in 42 s (quick), 21 min (full) on 2 cores · runs in 2.0 h (gpu) on 8 cores · ["
+        in line
+    )
     assert "/github/u/r/blob/main/nbs/06_x.ipynb)" in line
     assert "runs in" not in facts("08_z", cells, costs, config)
 
 
 # in a browser
 
+
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args): pass
+    def log_message(self, *args):
+        pass
 
 
 @pytest.fixture(scope="module")
 def served(site):
     "Address of the site on this machine, one folder below the host as on GitHub Pages."
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site.parent))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=site.parent)
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/{site.name}"
     server.shutdown()
@@ -323,10 +491,15 @@ def served(site):
 
 @pytest.fixture(scope="module")
 def browser():
-    if not CHROMIUM: pytest.skip("no Chromium on this machine: the site was not opened in a browser")
+    if not CHROMIUM:
+        pytest.skip("no Chromium on this machine: the site was not opened in a browser")
     from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--disable-quic", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--disable-quic", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"],
+        )
         yield browser
         browser.close()
 
@@ -342,10 +515,26 @@ def tab(browser):
 def faults_of(tab) -> list[str]:
     "A list that fills with what goes wrong in a tab: complaints of the console, failed requests, and requests to a foreign host."
     faults = []
-    tab.on("console", lambda message: message.type in ("error", "warning") and faults.append(f"{tab.url}: {message.text}"))
+    tab.on(
+        "console",
+        lambda message: (
+            message.type in ("error", "warning") and faults.append(f"{tab.url}: {message.text}")
+        ),
+    )
     tab.on("pageerror", lambda error: faults.append(f"{tab.url}: {error}"))
-    tab.on("response", lambda response: response.status >= 400 and faults.append(f"{tab.url}: {response.status} {response.url}"))
-    tab.on("request", lambda request: urlsplit(request.url).hostname not in ("127.0.0.1", None) and faults.append(f"{tab.url}: asks {request.url}"))
+    tab.on(
+        "response",
+        lambda response: (
+            response.status >= 400 and faults.append(f"{tab.url}: {response.status} {response.url}")
+        ),
+    )
+    tab.on(
+        "request",
+        lambda request: (
+            urlsplit(request.url).hostname not in ("127.0.0.1", None)
+            and faults.append(f"{tab.url}: asks {request.url}")
+        ),
+    )
     return faults
 
 
@@ -354,7 +543,9 @@ def test_pages_in_a_browser(served, pages, tab):
     for name in pages:
         tab.goto(f"{served}/{name}", wait_until="networkidle")
         wide[name] = tab.evaluate("document.documentElement.scrollWidth") - 390
-        empty[name] = tab.evaluate("[...document.images].filter(image => image.naturalWidth === 0).map(image => image.src)")
+        empty[name] = tab.evaluate(
+            "[...document.images].filter(image => image.naturalWidth === 0).map(image => image.src)"
+        )
     assert faults == []
     assert {name: pixels for name, pixels in wide.items() if pixels > 0} == {}
     assert {name: images for name, images in empty.items() if images} == {}

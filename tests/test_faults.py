@@ -1,4 +1,5 @@
 "Bad input ends in one line that names what was given, what is expected and the remedy; and nothing is half written."
+
 import functools
 import gzip
 import hashlib
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import run_book
 from conftest import call
+
 from fmnist_cluster import data
 from fmnist_cluster.ae_kmeans import AEKMeans
 from fmnist_cluster.autoencoder import Autoencoder
@@ -22,8 +24,12 @@ from fmnist_cluster.pseudo_label import ContrastiveClassifier, PseudoLabelClassi
 
 class KMeansFunction:
     "The function `kmeans`, called as the estimators are."
-    def __init__(self, n_clusters=3): self.n_clusters = n_clusters
-    def fit(self, X): return kmeans(X, self.n_clusters, n_init=1, random_state=0)
+
+    def __init__(self, n_clusters=3):
+        self.n_clusters = n_clusters
+
+    def fit(self, X):
+        return kmeans(X, self.n_clusters, n_init=1, random_state=0)
 
 
 SMALL = Autoencoder(n_components=2, hidden=(8,), epochs=1, device="cpu")
@@ -35,20 +41,30 @@ ON_VECTORS = {
     "idec": lambda k: IDEC(k, SMALL, n_init=1, max_iter=2, device="cpu"),
 }
 ON_IMAGES = {
-    "pseudo_label": lambda k: PseudoLabelClassifier(k, rounds=1, epochs_per_round=1, n_init=1, device="cpu"),
-    "pseudo_label_full": lambda k: ContrastiveClassifier(k, contrastive_epochs=1, n_heads=1, head_epochs=1, device="cpu"),
+    "pseudo_label": lambda k: PseudoLabelClassifier(
+        k, rounds=1, epochs_per_round=1, n_init=1, device="cpu"
+    ),
+    "pseudo_label_full": lambda k: ContrastiveClassifier(
+        k, contrastive_epochs=1, n_heads=1, head_epochs=1, device="cpu"
+    ),
 }
 vectors = pytest.mark.parametrize("make", ON_VECTORS.values(), ids=ON_VECTORS)
 images = pytest.mark.parametrize("make", ON_IMAGES.values(), ids=ON_IMAGES)
-every = pytest.mark.parametrize("make, on_images", [(make, False) for make in ON_VECTORS.values()] + [(make, True) for make in ON_IMAGES.values()],
-                                ids=[*ON_VECTORS, *ON_IMAGES])
+every = pytest.mark.parametrize(
+    "make, on_images",
+    [(make, False) for make in ON_VECTORS.values()] + [(make, True) for make in ON_IMAGES.values()],
+    ids=[*ON_VECTORS, *ON_IMAGES],
+)
 
 
 def refusal(function, *words):
     "The message of the InputError that `function` raises: one line with these words in it."
-    with pytest.raises(InputError) as caught: function()
+    with pytest.raises(InputError) as caught:
+        function()
     message = str(caught.value)
-    assert message.count("\n") == 0 and [word for word in words if word not in message] == [], message
+    assert message.count("\n") == 0 and [word for word in words if word not in message] == [], (
+        message
+    )
     return message
 
 
@@ -59,6 +75,7 @@ def some(on_images, n=30):
 
 
 # what an estimator is given
+
 
 @every
 @pytest.mark.parametrize("k", [0, -1, 2.5, "3", True])
@@ -73,7 +90,12 @@ def test_fewer_samples_than_clusters(make, on_images):
 
 @every
 def test_more_clusters_than_distinct_points(make, on_images):
-    refusal(lambda: make(3).fit(np.repeat(some(on_images, 2), 20, axis=0)), "n_clusters is 3", "2", "at most 2")
+    refusal(
+        lambda: make(3).fit(np.repeat(some(on_images, 2), 20, axis=0)),
+        "n_clusters is 3",
+        "2",
+        "at most 2",
+    )
 
 
 @every
@@ -90,24 +112,39 @@ def test_not_finite(make, bad):
 
 
 @vectors
-@pytest.mark.parametrize("X", [np.zeros(30), np.zeros((2, 3, 4)), np.array([["a", "b"]] * 30)], ids=["one axis", "three axes", "text"])
+@pytest.mark.parametrize(
+    "X",
+    [np.zeros(30), np.zeros((2, 3, 4)), np.array([["a", "b"]] * 30)],
+    ids=["one axis", "three axes", "text"],
+)
 def test_not_vectors(make, X):
     refusal(lambda: make(3).fit(X), "expects X of shape (n_samples, n_features)")
 
 
 @images
-@pytest.mark.parametrize("X", [np.zeros((30, 784), np.uint8), np.zeros((30, 8, 8), np.uint8), np.zeros((30, 28, 28)), np.full((30, 28, 28), np.nan)],
-                         ids=["vectors", "other size", "float", "nan"])
+@pytest.mark.parametrize(
+    "X",
+    [
+        np.zeros((30, 784), np.uint8),
+        np.zeros((30, 8, 8), np.uint8),
+        np.zeros((30, 28, 28)),
+        np.full((30, 28, 28), np.nan),
+    ],
+    ids=["vectors", "other size", "float", "nan"],
+)
 def test_not_images(make, X):
     refusal(lambda: make(3).fit(X), str(X.shape), str(X.dtype), "expected (n, 28, 28) of uint8")
 
 
 def test_device_that_is_not_there():
     refusal(lambda: pick_device("cuda:99"), "cuda:99", "not on this machine", "device=cpu")
-    refusal(lambda: DEC(3, SMALL, device="cuda:99").fit(some(False)), "cuda:99", "not on this machine")
+    refusal(
+        lambda: DEC(3, SMALL, device="cuda:99").fit(some(False)), "cuda:99", "not on this machine"
+    )
 
 
 # the data
+
 
 @pytest.fixture
 def no_network(monkeypatch, tmp_path):
@@ -126,16 +163,27 @@ IMAGES = "t10k-images-idx3-ubyte.gz"
 
 @pytest.mark.parametrize("load", [load_images, load_labels])
 def test_missing_data(load, no_network):
-    refusal(lambda: load("fashion_mnist", "test"), "t10k-", str(no_network), "FMNIST_CLUSTER_DATA", "dataset=digits")
+    refusal(
+        lambda: load("fashion_mnist", "test"),
+        "t10k-",
+        str(no_network),
+        "FMNIST_CLUSTER_DATA",
+        "dataset=digits",
+    )
 
 
-def whole_gz(): return gzip.compress(bytes(16) + bytes(784) * 10)
+def whole_gz():
+    return gzip.compress(bytes(16) + bytes(784) * 10)
 
 
-@pytest.mark.parametrize("content", [whole_gz(), whole_gz()[:-9], b""], ids=["wrong MD5", "truncated", "empty"])
+@pytest.mark.parametrize(
+    "content", [whole_gz(), whole_gz()[:-9], b""], ids=["wrong MD5", "truncated", "empty"]
+)
 def test_damaged_file(content, no_network):
     (no_network / IMAGES).write_bytes(content)
-    refusal(lambda: load_images("fashion_mnist", "test"), str(no_network / IMAGES), "MD5", "delete it")
+    refusal(
+        lambda: load_images("fashion_mnist", "test"), str(no_network / IMAGES), "MD5", "delete it"
+    )
     assert (no_network / IMAGES).read_bytes() == content
 
 
@@ -151,49 +199,74 @@ COMMON = dict(dataset="digits", seed=0, run="r")
 def test_run_folder_not_writable(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FMNIST_CLUSTER_RUNS", str(tmp_path / "file" / "runs"))
-    refusal(lambda: Stage("03_baseline", **COMMON).save("kmeans/labels_test.npy", [0]), "cannot be written", "FMNIST_CLUSTER_RUNS")
+    refusal(
+        lambda: Stage("03_baseline", **COMMON).save("kmeans/labels_test.npy", [0]),
+        "cannot be written",
+        "FMNIST_CLUSTER_RUNS",
+    )
 
 
 def test_upstream_missing(monkeypatch, tmp_path):
     monkeypatch.setenv("FMNIST_CLUSTER_RUNS", str(tmp_path))
-    refusal(lambda: Stage("05_ae_kmeans", **COMMON).upstream("04_autoencoder"), "05_ae_kmeans needs 04_autoencoder", "run nbs/04_autoencoder.ipynb", "run=r")
+    refusal(
+        lambda: Stage("05_ae_kmeans", **COMMON).upstream("04_autoencoder"),
+        "05_ae_kmeans needs 04_autoencoder",
+        "run nbs/04_autoencoder.ipynb",
+        "run=r",
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_half_written(monkeypatch, tmp_path):
     monkeypatch.setenv("FMNIST_CLUSTER_RUNS", str(tmp_path))
     stage = Stage("03_baseline", **COMMON)
-    with pytest.raises(TypeError): stage.save("facts.json", {"what": object()})
+    with pytest.raises(TypeError):
+        stage.save("facts.json", {"what": object()})
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
 
 
 # make run
 
+
 def book(runs, monkeypatch, **given):
     monkeypatch.setenv("FMNIST_CLUSTER_RUNS", str(runs))
-    return run_book.main(**dict(preset="quick", seeds=["42"], dataset="digits", run="", force=False) | given)
+    return run_book.main(
+        **dict(preset="quick", seeds=["42"], dataset="digits", run="", force=False) | given
+    )
 
 
-@pytest.mark.parametrize("given, words", [
-    ({"dataset": "cifar"}, ["DATASET", "'cifar'", "digits"]),
-    ({"preset": "fast"}, ["PRESET", "'fast'", "quick"]),
-    ({"seeds": ["-1"]}, ["SEED", "'-1'", "whole number"]),
-    ({"seeds": ["042"]}, ["SEED", "'042'", "whole number"]),
-    ({"seeds": ["42", "x"]}, ["SEED", "'x'", "whole number"]),
-    ({"run": "../out"}, ["run", "'../out'", "letters"]),
-], ids=lambda value: "-".join(value) if isinstance(value, dict) else "")
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ({"dataset": "cifar"}, ["DATASET", "'cifar'", "digits"]),
+        ({"preset": "fast"}, ["PRESET", "'fast'", "quick"]),
+        ({"seeds": ["-1"]}, ["SEED", "'-1'", "whole number"]),
+        ({"seeds": ["042"]}, ["SEED", "'042'", "whole number"]),
+        ({"seeds": ["42", "x"]}, ["SEED", "'x'", "whole number"]),
+        ({"run": "../out"}, ["run", "'../out'", "letters"]),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
 def test_run_refuses(given, words, monkeypatch, tmp_path):
     refusal(lambda: book(tmp_path / "runs", monkeypatch, **given), *words)
     assert not (tmp_path / "runs").exists()
 
 
 def test_run_refuses_a_device_that_is_not_there(monkeypatch, tmp_path):
-    refusal(lambda: book(tmp_path / "runs", monkeypatch, changes=["07_pseudo_label.device=cuda:99"]), "cuda:99", "not on this machine")
+    refusal(
+        lambda: book(tmp_path / "runs", monkeypatch, changes=["07_pseudo_label.device=cuda:99"]),
+        "cuda:99",
+        "not on this machine",
+    )
 
 
 def test_run_refuses_a_folder_it_cannot_write(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
-    refusal(lambda: book(tmp_path / "file" / "runs", monkeypatch), "cannot be written", "FMNIST_CLUSTER_RUNS")
+    refusal(
+        lambda: book(tmp_path / "file" / "runs", monkeypatch),
+        "cannot be written",
+        "FMNIST_CLUSTER_RUNS",
+    )
 
 
 def test_run_refuses_a_folder_in_use(monkeypatch, tmp_path):
@@ -211,19 +284,25 @@ def test_run_falls_back_to_digits_only_unasked(no_network):
 
 def test_run_says_loudly_that_it_fell_back(no_network, monkeypatch, tmp_path, capsys):
     "Snakemake is left out; what stands before and after it is what is looked at."
+
     def ran(*_):
         folder = tmp_path / "runs/quick/digits/08_evaluation"
         folder.mkdir(parents=True)
         (folder / "comparison.csv").write_text("method,ACC\nkmeans,0.5\n")
         return 0
+
     monkeypatch.setattr(run_book, "snakemake", ran)
     assert book(tmp_path / "runs", monkeypatch, dataset="") == 0
     shown = capsys.readouterr().out
-    assert shown.count("***") == 4 and shown.index("***") < shown.index("kmeans") < shown.rindex("***")
+    assert shown.count("***") == 4 and shown.index("***") < shown.index("kmeans") < shown.rindex(
+        "***"
+    )
 
 
 def test_run_ends_in_one_line_and_not_zero(tmp_path):
-    refused = call("tools/run_book.py", "--dataset", "cifar", FMNIST_CLUSTER_RUNS=str(tmp_path / "runs"))
+    refused = call(
+        "tools/run_book.py", "--dataset", "cifar", FMNIST_CLUSTER_RUNS=str(tmp_path / "runs")
+    )
     assert refused.returncode == 1 and len(refused.stderr.strip().splitlines()) == 1
 
 
@@ -232,7 +311,9 @@ def mirror(tmp_path):
     "A server on this machine that offers one file, and its address."
     (tmp_path / "offered").mkdir()
     (tmp_path / "offered" / "a.gz").write_bytes(b"hello")
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "offered")
+    handler = functools.partial(
+        http.server.SimpleHTTPRequestHandler, directory=tmp_path / "offered"
+    )
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
@@ -242,5 +323,7 @@ def mirror(tmp_path):
 @pytest.mark.parametrize("content, comes", [(b"hello", True), (b"another file", False)])
 def test_a_download_leaves_the_whole_file_or_none(mirror, tmp_path, content, comes):
     source = SimpleNamespace(mirrors=[f"{mirror}not_here/", mirror])
-    assert data._download(source, "a.gz", hashlib.md5(content).hexdigest(), tmp_path / "to") is comes
+    assert (
+        data._download(source, "a.gz", hashlib.md5(content).hexdigest(), tmp_path / "to") is comes
+    )
     assert [file.name for file in (tmp_path / "to").iterdir()] == (["a.gz"] if comes else [])

@@ -1,4 +1,5 @@
 "Killed at random moments and started again, a sweep ends as if nothing had happened."
+
 import json
 import os
 import random
@@ -12,31 +13,46 @@ import pandas as pd
 import psutil
 import pytest
 from conftest import copy_project
-from small_book import environment, small_project       # noqa: F401, a fixture
+from small_book import environment, small_project  # noqa: F401, a fixture
 
 pytestmark = pytest.mark.long
 
 KILLS = 5
-MEASURED = re.compile(r"second|memory|commit|sha256|files")          # keys and columns that no two runs share, and checksums over them
-TABLES = {"small": "run,dataset,preset,seeds,06_second.factor\na,digits,quick,42 1 2,\nb,digits,quick,42 1 2,3\n",
-          "book": "run,dataset,preset,seeds,06_dec_idec.gamma\na,digits,quick,42 1 2,\nb,digits,quick,42 1 2,0.5\n"}
+MEASURED = re.compile(
+    r"second|memory|commit|sha256|files"
+)  # keys and columns that no two runs share, and checksums over them
+TABLES = {
+    "small": "run,dataset,preset,seeds,06_second.factor\na,digits,quick,42 1 2,\nb,digits,quick,42 1 2,3\n",
+    "book": "run,dataset,preset,seeds,06_dec_idec.gamma\na,digits,quick,42 1 2,\nb,digits,quick,42 1 2,0.5\n",
+}
 
 
 def start(project, runs, log):
     "Begin the sweep, as a person does."
-    return subprocess.Popen([sys.executable, "tools/fmnist_cluster_cli.py", "sweep", project.parent / "two.csv"], cwd=project, stdout=open(log, "w"),
-                            stderr=subprocess.STDOUT, env=os.environ | environment(project, runs))
+    return subprocess.Popen(
+        [sys.executable, "tools/fmnist_cluster_cli.py", "sweep", project.parent / "two.csv"],
+        cwd=project,
+        stdout=open(log, "w"),
+        stderr=subprocess.STDOUT,
+        env=os.environ | environment(project, runs),
+    )
 
 
 def kill_all(runs):
     "kill -9 every process of the sweep, kernels too, which are sessions of their own: all have the folder of the runs in their environment."
+
     def ours(process):
-        try: return process.environ().get("FMNIST_CLUSTER_RUNS") == str(runs)
-        except psutil.Error: return False
+        try:
+            return process.environ().get("FMNIST_CLUSTER_RUNS") == str(runs)
+        except psutil.Error:
+            return False
+
     while victims := [process for process in psutil.process_iter() if ours(process)]:
         for process in victims:
-            try: process.kill()
-            except psutil.NoSuchProcess: pass
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                pass
         psutil.wait_procs(victims, timeout=10)
 
 
@@ -50,27 +66,44 @@ def finished(log):
 
 
 def without_measured(value):
-    if isinstance(value, list): return [without_measured(item) for item in value]
-    return {key: without_measured(item) for key, item in value.items() if not MEASURED.search(key)} if isinstance(value, dict) else value
+    if isinstance(value, list):
+        return [without_measured(item) for item in value]
+    return (
+        {key: without_measured(item) for key, item in value.items() if not MEASURED.search(key)}
+        if isinstance(value, dict)
+        else value
+    )
 
 
 def results(runs):
     "Every JSON, table and array of the runs, by name, without what was measured; reading them also shows that each is whole."
     found = {}
     for file in (file for file in runs.glob("*/digits/**/*") if file.is_file()):
-        if file.suffix == ".json": found[file.relative_to(runs)] = without_measured(json.loads(file.read_text()))
-        if file.suffix == ".csv": found[file.relative_to(runs)] = pd.read_csv(file).filter(regex=f"^((?!{MEASURED.pattern}).)*$").to_csv()
-        if file.suffix == ".npy": found[file.relative_to(runs)] = np.load(file).tobytes()
-        if file.suffix == ".safetensors": found[file.relative_to(runs)] = file.read_bytes()
+        if file.suffix == ".json":
+            found[file.relative_to(runs)] = without_measured(json.loads(file.read_text()))
+        if file.suffix == ".csv":
+            found[file.relative_to(runs)] = (
+                pd.read_csv(file).filter(regex=f"^((?!{MEASURED.pattern}).)*$").to_csv()
+            )
+        if file.suffix == ".npy":
+            found[file.relative_to(runs)] = np.load(file).tobytes()
+        if file.suffix == ".safetensors":
+            found[file.relative_to(runs)] = file.read_bytes()
     return found
 
 
 @pytest.mark.parametrize("size", ["small", "book"])
 def test_killed_and_started_again(size, request, tmp_path):
-    project = copy_project(tmp_path / "project") if size == "book" else copy_project(tmp_path / "project", request.getfixturevalue("small_project"))
+    project = (
+        copy_project(tmp_path / "project")
+        if size == "book"
+        else copy_project(tmp_path / "project", request.getfixturevalue("small_project"))
+    )
     (tmp_path / "two.csv").write_text(TABLES[size])
     quiet, runs, rng = tmp_path / "quiet", tmp_path / "killed", random.Random(8)
-    assert start(project, quiet, tmp_path / "quiet.log").wait() == 0, (tmp_path / "quiet.log").read_text()
+    assert start(project, quiet, tmp_path / "quiet.log").wait() == 0, (
+        tmp_path / "quiet.log"
+    ).read_text()
     moments = sorted(rng.sample(range(len(done(quiet)) - 2), KILLS))
     said = []
     for number, moment in enumerate(moments):
@@ -78,19 +111,29 @@ def test_killed_and_started_again(size, request, tmp_path):
         process = start(project, runs, log)
         while len(done(runs)) < moment or not log.read_text():
             assert process.poll() is None, log.read_text()
-            time.sleep(.1)
+            time.sleep(0.1)
         time.sleep(rng.uniform(0, 5))
         said.append(finished(log))
-        time.sleep(.5)                                          # a stage counts as finished half a second after it says so
+        time.sleep(0.5)  # a stage counts as finished half a second after it says so
         assert process.poll() is None, "it ended before it could be killed"
         kill_all(runs)
         process.wait()
-        results(runs)                                           # nothing is half written
+        results(runs)  # nothing is half written
     last = tmp_path / "last.log"
     assert start(project, runs, last).wait() == 0, last.read_text()
     logs = [*(finished(tmp_path / f"{number}.log") for number in range(KILLS)), finished(last)]
-    assert [(stage, number) for number, stages in enumerate(said) for stage in stages if any(stage in later for later in logs[number + 1:])] == []
+    assert [
+        (stage, number)
+        for number, stages in enumerate(said)
+        for stage in stages
+        if any(stage in later for later in logs[number + 1 :])
+    ] == []
     killed, undisturbed = results(runs), results(quiet)
-    assert killed.keys() == undisturbed.keys() and [str(name) for name in killed if killed[name] != undisturbed[name]] == []
+    assert (
+        killed.keys() == undisturbed.keys()
+        and [str(name) for name in killed if killed[name] != undisturbed[name]] == []
+    )
     assert not list(runs.rglob(".*-*")), "a temporary file was left"
-    assert sorted(file.name for file in runs.glob("*/digits/*")) == sorted(file.name for file in quiet.glob("*/digits/*"))
+    assert sorted(file.name for file in runs.glob("*/digits/*")) == sorted(
+        file.name for file in quiet.glob("*/digits/*")
+    )

@@ -1,4 +1,5 @@
 "The package as others get it: built, installed beside the locked dependencies, imported far from the checkout."
+
 import re
 import subprocess
 import sys
@@ -18,19 +19,32 @@ MODULES = sorted(file.stem for file in (ROOT / "fmnist_cluster").glob("[a-z]*.py
 def built(tmp_path_factory):
     "A wheel made from the sdist, as an index would get them; built from a copy, so the checkout gets no build folder."
     out, copy = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("copy") / "source"
-    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     for name in listed.stdout.splitlines():
-        if not (ROOT / name).is_file() or name.startswith(("nbs/", "tests/")): continue
+        if not (ROOT / name).is_file() or name.startswith(("nbs/", "tests/")):
+            continue
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_bytes((ROOT / name).read_bytes())
-    process = subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", out, copy], capture_output=True, text=True)
+    process = subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, copy],
+        capture_output=True,
+        text=True,
+    )
     assert process.returncode == 0, process.stdout + process.stderr
     return out
 
 
 def test_wheel_holds_every_module_and_the_licence(built):
     names = zipfile.ZipFile(next(built.glob("*.whl"))).namelist()
-    assert {f"fmnist_cluster/{name}.py" for name in MODULES} | {"fmnist_cluster/py.typed"} <= set(names)
+    assert {f"fmnist_cluster/{name}.py" for name in MODULES} | {"fmnist_cluster/py.typed"} <= set(
+        names
+    )
     assert any(name.endswith("LICENSE") for name in names)
     assert not [name for name in names if name.startswith(("tests", "nbs", "workflow", "tools"))]
 
@@ -42,11 +56,20 @@ def test_sdist_can_be_built_again(built):
 
 def test_links_of_the_description_lead_somewhere(built):
     wheel = zipfile.ZipFile(next(built.glob("*.whl")))
-    description = wheel.read(next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))).decode()
+    description = wheel.read(
+        next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    ).decode()
     found = re.findall(r"(!?)\[[^]]*\]\(([^)#]+)", description)
     assert found and [target for _, target in found if not target.startswith("https://")] == []
-    files = [(picture, re.fullmatch(r"https://github\.com/[\w-]+/[\w-]+/(blob|raw)/main/(.+)", target)) for picture, target in found]
-    assert [match[0] for picture, match in files if match and (not (ROOT / match[2]).exists() or (match[1] == "raw") != bool(picture))] == []
+    files = [
+        (picture, re.fullmatch(r"https://github\.com/[\w-]+/[\w-]+/(blob|raw)/main/(.+)", target))
+        for picture, target in found
+    ]
+    assert [
+        match[0]
+        for picture, match in files
+        if match and (not (ROOT / match[2]).exists() or (match[1] == "raw") != bool(picture))
+    ] == []
 
 
 @pytest.fixture(scope="module")
@@ -54,30 +77,70 @@ def installed(built, tmp_path_factory):
     "Its folder: the wheel installed alone; the dependencies are those of this environment, seen through a .pth file without its own editable install."
     folder = tmp_path_factory.mktemp("installed") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "--python", folder / "bin/python", "install", "--no-deps", "--no-index", "--quiet", next(built.glob("*.whl"))], check=True)
-    (next(folder.glob("lib/python*/site-packages")) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            folder / "bin/python",
+            "install",
+            "--no-deps",
+            "--no-index",
+            "--quiet",
+            next(built.glob("*.whl")),
+        ],
+        check=True,
+    )
+    (next(folder.glob("lib/python*/site-packages")) / "dependencies.pth").write_text(
+        sysconfig.get_path("purelib") + "\n"
+    )
     return folder
 
 
 def test_wheel_works_outside_the_checkout(installed, tmp_path):
-    program = ("import importlib, sys, numpy as np, fmnist_cluster\n"
-               f"for name in {MODULES!r}: importlib.import_module(f'fmnist_cluster.{{name}}')\n"
-               "from fmnist_cluster.data import load_images; assert load_images('digits').shape == (1437, 28, 28)\n"
-               "print(fmnist_cluster.__file__)")
-    shown = subprocess.run([installed / "bin/python", "-I", "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    program = (
+        "import importlib, sys, numpy as np, fmnist_cluster\n"
+        f"for name in {MODULES!r}: importlib.import_module(f'fmnist_cluster.{{name}}')\n"
+        "from fmnist_cluster.data import load_images; assert load_images('digits').shape == (1437, 28, 28)\n"
+        "print(fmnist_cluster.__file__)"
+    )
+    shown = subprocess.run(
+        [installed / "bin/python", "-I", "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert shown.returncode == 0, shown.stderr
     assert Path(shown.stdout.strip()).is_relative_to(installed)
-    refused = subprocess.run([installed / "bin/fmnist-cluster", "sweep", "table.csv"], cwd=tmp_path, capture_output=True, text=True)
-    assert refused.returncode == 1 and refused.stderr.strip().endswith("lies in no checkout of fmnist_cluster; go into one: the notebooks and the workflow are there.")
+    refused = subprocess.run(
+        [installed / "bin/fmnist-cluster", "sweep", "table.csv"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert refused.returncode == 1 and refused.stderr.strip().endswith(
+        "lies in no checkout of fmnist_cluster; go into one: the notebooks and the workflow are there."
+    )
 
 
 def test_predict_works_straight_after_installation(installed, tmp_path):
     "With the model that the wheel holds: a pair of trousers on white, and a file that is none."
     picture = Image.new("RGB", (200, 300), "white")
-    for corner in ((60, 30), (110, 30)): picture.paste((40, 40, 90), (*corner, corner[0] + 40, 280))
+    for corner in ((60, 30), (110, 30)):
+        picture.paste((40, 40, 90), (*corner, corner[0] + 40, 280))
     picture.paste((40, 40, 90), (60, 30, 150, 80))
     picture.save(tmp_path / "photo.png")
     (tmp_path / "notes.txt").write_text("no picture")
-    shown = subprocess.run([installed / "bin/fmnist-cluster", "predict", "photo.png", "notes.txt"], cwd=tmp_path, capture_output=True, text=True)
-    assert shown.returncode == 1 and shown.stderr == "notes.txt: is not a picture that can be read\n"
-    assert re.fullmatch(r"photo\.png: Trouser [01]\.\d\d \(.+ 0\.\d\d, .+ 0\.\d\d\)\n", shown.stdout), shown.stdout
+    shown = subprocess.run(
+        [installed / "bin/fmnist-cluster", "predict", "photo.png", "notes.txt"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        shown.returncode == 1 and shown.stderr == "notes.txt: is not a picture that can be read\n"
+    )
+    assert re.fullmatch(
+        r"photo\.png: Trouser [01]\.\d\d \(.+ 0\.\d\d, .+ 0\.\d\d\)\n", shown.stdout
+    ), shown.stdout

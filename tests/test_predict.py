@@ -1,4 +1,5 @@
 "`fmnist-cluster predict`: every kind of file gets its line, nothing stops the rest, and the answer is there at once."
+
 import csv
 import importlib.resources
 import json
@@ -14,9 +15,10 @@ import fmnist_cluster_predict as command
 import numpy as np
 import pytest
 from conftest import ROOT, call
-from fmnist_cluster.applications import load_classifier, prepare, read_picture
 from PIL import Image
 from safetensors.numpy import save_file
+
+from fmnist_cluster.applications import load_classifier, prepare, read_picture
 
 COMMAND = ROOT / "tools" / "fmnist_cluster_predict.py"
 NAMES = ["hat", "sock", "scarf", "glove"]
@@ -26,13 +28,41 @@ NAMES = ["hat", "sock", "scarf", "glove"]
 def model(tmp_path_factory):
     "A classifier of random weights with four named clusters, as `ContrastiveClassifier.save` writes one."
     folder, rng = tmp_path_factory.mktemp("model"), np.random.default_rng(0)
-    tensors = {"mean": np.zeros(256), "scale": np.ones(()), "order": np.arange(4)[None], "temperature": np.ones(()),
-               "heads.0.0.weight": rng.normal(0, .1, (128, 256)), "heads.0.0.bias": np.zeros(128), "heads.0.2.weight": rng.normal(0, .1, (4, 128)), "heads.0.2.bias": np.zeros(4)}
+    tensors = {
+        "mean": np.zeros(256),
+        "scale": np.ones(()),
+        "order": np.arange(4)[None],
+        "temperature": np.ones(()),
+        "heads.0.0.weight": rng.normal(0, 0.1, (128, 256)),
+        "heads.0.0.bias": np.zeros(128),
+        "heads.0.2.weight": rng.normal(0, 0.1, (4, 128)),
+        "heads.0.2.bias": np.zeros(4),
+    }
     for number, n_in, n_out in ((0, 1, 32), (3, 32, 48), (6, 48, 96), (9, 96, 256)):
-        tensors[f"encoder.{number}.weight"] = rng.normal(0, (2 / 9 / n_in)**.5, (n_out, n_in, 3, 3))
-        tensors |= {f"encoder.{number + 1}.{name}": value(n_out) for name, value in {"weight": np.ones, "bias": np.zeros, "running_mean": np.zeros, "running_var": np.ones}.items()}
-    save_file({f"network_.{name}": value.astype(np.int64 if name == "order" else np.float32) for name, value in tensors.items()}, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps({"class": "ContrastiveClassifier", "parameters": {"encoder": "small"}, "fitted": {}}))
+        tensors[f"encoder.{number}.weight"] = rng.normal(
+            0, (2 / 9 / n_in) ** 0.5, (n_out, n_in, 3, 3)
+        )
+        tensors |= {
+            f"encoder.{number + 1}.{name}": value(n_out)
+            for name, value in {
+                "weight": np.ones,
+                "bias": np.zeros,
+                "running_mean": np.zeros,
+                "running_var": np.ones,
+            }.items()
+        }
+    save_file(
+        {
+            f"network_.{name}": value.astype(np.int64 if name == "order" else np.float32)
+            for name, value in tensors.items()
+        },
+        folder / "model.safetensors",
+    )
+    (folder / "config.json").write_text(
+        json.dumps(
+            {"class": "ContrastiveClassifier", "parameters": {"encoder": "small"}, "fitted": {}}
+        )
+    )
     (folder / "names.json").write_text(json.dumps(NAMES))
     return folder
 
@@ -41,7 +71,10 @@ def png_that_claims(width, height):
     "The first bytes of a PNG of that size, and nothing after them."
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     chunks = [header, b"IDAT" + zlib.compress(b""), b"IEND"]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        for chunk in chunks
+    )
 
 
 def boot():
@@ -61,9 +94,17 @@ def wardrobe(tmp_path):
     picture.convert("CMYK").save(folder / "print.jpg")
     picture.convert("P").save(folder / "palette.png")
     Image.fromarray(prepare(picture.convert("L"))).save(folder / "small.png")
-    picture.save(folder / "animated.gif", save_all=True, append_images=[Image.new("RGB", picture.size, "red")])
-    Image.merge("RGBA", [*picture.split(), picture.convert("L").point(lambda level: 255 * (level < 200))]).save(folder / "clear.png")
-    Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257).save(folder / "deep.png")
+    picture.save(
+        folder / "animated.gif",
+        save_all=True,
+        append_images=[Image.new("RGB", picture.size, "red")],
+    )
+    Image.merge(
+        "RGBA", [*picture.split(), picture.convert("L").point(lambda level: 255 * (level < 200))]
+    ).save(folder / "clear.png")
+    Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257).save(
+        folder / "deep.png"
+    )
     (folder / "cut.png").write_bytes((folder / "photo.png").read_bytes()[:-60])
     (folder / "empty.png").touch()
     (folder / "huge.png").write_bytes(png_that_claims(30_000, 20_000))
@@ -76,15 +117,38 @@ def wardrobe(tmp_path):
 
 
 def test_every_file_gets_its_line_and_none_stops_the_rest(model, wardrobe, capsys):
-    assert command.main(["predict", str(wardrobe), str(wardrobe / "nowhere.png"), "--model", str(model)]) == 1
+    assert (
+        command.main(
+            ["predict", str(wardrobe), str(wardrobe / "nowhere.png"), "--model", str(model)]
+        )
+        == 1
+    )
     out, err = capsys.readouterr()
-    told = {line.split(": ")[0].rpartition("/")[2]: line.split(": ", 1)[1] for line in err.splitlines()}
-    assert [line.split(": ")[0].rpartition("/")[2] for line in out.splitlines()] == ["animated.gif", "clear.png", "deep.png", "palette.png", "photo.png", "print.jpg", "small.png"]
+    told = {
+        line.split(": ")[0].rpartition("/")[2]: line.split(": ", 1)[1] for line in err.splitlines()
+    }
+    assert [line.split(": ")[0].rpartition("/")[2] for line in out.splitlines()] == [
+        "animated.gif",
+        "clear.png",
+        "deep.png",
+        "palette.png",
+        "photo.png",
+        "print.jpg",
+        "small.png",
+    ]
     assert len(err.splitlines()) == len(told) == 10
     assert told.pop("cut.png").startswith("cannot be read (")
-    assert told == {"animated.gif": "animated, its first frame is used", "clear.png": "transparent, laid on white", "deep.png": "more than 8 bits a pixel, scaled to 8",
-                    "empty.png": "is empty", "notes.txt": "is not a picture that can be read", "nowhere.png": "is not there", "sky.png": "is of one colour, nothing is to be seen",
-                    "huge.png": told["huge.png"], "larger.png": "is too large (5000 x 20000 pixels); expected at most 50,000,000 pixels"}
+    assert told == {
+        "animated.gif": "animated, its first frame is used",
+        "clear.png": "transparent, laid on white",
+        "deep.png": "more than 8 bits a pixel, scaled to 8",
+        "empty.png": "is empty",
+        "notes.txt": "is not a picture that can be read",
+        "nowhere.png": "is not there",
+        "sky.png": "is of one colour, nothing is to be seen",
+        "huge.png": told["huge.png"],
+        "larger.png": "is too large (5000 x 20000 pixels); expected at most 50,000,000 pixels",
+    }
     assert told["huge.png"].startswith("is too large (")
 
 
@@ -95,50 +159,93 @@ def test_only_good_files_are_no_error(model, wardrobe, capsys):
     assert name == str(wardrobe / "photo.png") and err == ""
     first, others = answer.rstrip(")").split(" (")
     shown = [each.split() for each in (first, *others.split(", "))]
-    assert {word for word, _ in shown} < set(NAMES) and sorted((float(p) for _, p in shown), reverse=True) == [float(p) for _, p in shown]
+    assert {word for word, _ in shown} < set(NAMES) and sorted(
+        (float(p) for _, p in shown), reverse=True
+    ) == [float(p) for _, p in shown]
 
 
 def test_json_and_table_say_the_same(model, wardrobe, capsys, tmp_path):
-    assert command.main(["predict", str(wardrobe), "--model", str(model), "--json", "--csv", str(tmp_path / "all.csv")]) == 1
+    assert (
+        command.main(
+            [
+                "predict",
+                str(wardrobe),
+                "--model",
+                str(model),
+                "--json",
+                "--csv",
+                str(tmp_path / "all.csv"),
+            ]
+        )
+        == 1
+    )
     rows = json.loads(capsys.readouterr().out)
-    with open(tmp_path / "all.csv", newline="") as file: table = list(csv.DictReader(file))
+    with open(tmp_path / "all.csv", newline="") as file:
+        table = list(csv.DictReader(file))
     assert [row["file"] for row in rows if "error" in row] and len(rows) == 13
     read = [row for row in rows if "error" not in row]
-    assert [(row["file"], row["class"], row["probability"], row["alternatives"][1]["class"]) for row in read] == \
-           [(row["file"], row["class"], float(row["probability"]), row["third"]) for row in table]
+    assert [
+        (row["file"], row["class"], row["probability"], row["alternatives"][1]["class"])
+        for row in read
+    ] == [(row["file"], row["class"], float(row["probability"]), row["third"]) for row in table]
 
 
 def test_one_picture_in_many_forms_is_one_garment(wardrobe, tmp_path):
-    def garment(file): return prepare(read_picture(file)[0]).astype(int)
+    def garment(file):
+        return prepare(read_picture(file)[0]).astype(int)
+
     straight = garment(wardrobe / "photo.png")
     turned = Image.Exif()
-    turned[0x0112] = 6                                                          # lies on its side: to be turned by 90 degrees clockwise
+    turned[0x0112] = 6  # lies on its side: to be turned by 90 degrees clockwise
     boot().transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=turned)
-    for file, tolerance in {tmp_path / "turned.png": 0, wardrobe / "animated.gif": 8, wardrobe / "deep.png": 1, wardrobe / "palette.png": 40, wardrobe / "print.jpg": 40, wardrobe / "small.png": 0}.items():
+    for file, tolerance in {
+        tmp_path / "turned.png": 0,
+        wardrobe / "animated.gif": 8,
+        wardrobe / "deep.png": 1,
+        wardrobe / "palette.png": 40,
+        wardrobe / "print.jpg": 40,
+        wardrobe / "small.png": 0,
+    }.items():
         assert np.abs(garment(file) - straight).max() <= tolerance, file
     assert np.abs(garment(wardrobe / "clear.png") - straight).max() <= 8
     on_black = prepare(Image.fromarray(255 - np.asarray(boot().convert("L"))))
-    assert np.abs(on_black.astype(int) - straight).max() <= 2                   # levels are rounded on the way, upwards in one and downwards in the other
+    assert (
+        np.abs(on_black.astype(int) - straight).max() <= 2
+    )  # levels are rounded on the way, upwards in one and downwards in the other
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 1), (3, 4000), (29, 28), (5000, 4000)])
 def test_any_shape_is_a_garment_or_refused_in_one_line(size):
     levels = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
     with warnings.catch_warnings(action="error"):
-        try: garment = prepare(Image.fromarray(levels))
-        except ValueError as error: assert "\n" not in str(error)
-        else: assert garment.shape == (28, 28) and garment.dtype == np.uint8
+        try:
+            garment = prepare(Image.fromarray(levels))
+        except ValueError as error:
+            assert "\n" not in str(error)
+        else:
+            assert garment.shape == (28, 28) and garment.dtype == np.uint8
 
 
-@pytest.mark.parametrize("spoil, told", [(lambda folder: (folder / "config.json").unlink(), "holds no model"),
-                                         (lambda folder: (folder / "config.json").write_text("{"), "cannot be used"),
-                                         (lambda folder: (folder / "model.safetensors").write_bytes(b"half"), "cannot be used"),
-                                         (lambda folder: (folder / "config.json").write_text('{"class": "DEC", "parameters": {}}'), "it is a DEC"),
-                                         (lambda folder: (folder / "names.json").write_text('["hat"]'), "1 names for 4 clusters")])
+@pytest.mark.parametrize(
+    "spoil, told",
+    [
+        (lambda folder: (folder / "config.json").unlink(), "holds no model"),
+        (lambda folder: (folder / "config.json").write_text("{"), "cannot be used"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"half"), "cannot be used"),
+        (
+            lambda folder: (folder / "config.json").write_text(
+                '{"class": "DEC", "parameters": {}}'
+            ),
+            "it is a DEC",
+        ),
+        (lambda folder: (folder / "names.json").write_text('["hat"]'), "1 names for 4 clusters"),
+    ],
+)
 def test_a_model_that_cannot_be_used_is_said_in_one_line(model, tmp_path, spoil, told):
     folder = tmp_path / "spoilt"
     folder.mkdir()
-    for file in model.iterdir(): (folder / file.name).write_bytes(file.read_bytes())
+    for file in model.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
     spoil(folder)
     said = command.main(["predict", "photo.png", "--model", str(folder)])
     assert told in said and "\n" not in said
@@ -150,7 +257,11 @@ def test_an_empty_folder_is_said(model, tmp_path):
 
 def test_a_thousand_images_take_less_than_half_a_second_on_two_cores(model):
     "In seconds of computing, which other work on the machine does not lengthen: half a second on two cores is one."
-    classifier, images, taken = load_classifier(model)[0], np.random.default_rng(0).integers(0, 256, (1000, 28, 28), dtype=np.uint8), []
+    classifier, images, taken = (
+        load_classifier(model)[0],
+        np.random.default_rng(0).integers(0, 256, (1000, 28, 28), dtype=np.uint8),
+        [],
+    )
     for _ in range(3):
         start = time.process_time()
         classifier.predict(images)
@@ -164,25 +275,50 @@ def test_a_cold_start_takes_less_than_three_seconds(model, wardrobe):
     process = call(COMMAND, "predict", wardrobe / "photo.png", "--model", model)
     assert process.returncode == 0 and process.stderr == "", process.stderr
     after = os.times()
-    assert after.children_user + after.children_system - before.children_user - before.children_system < 3
-    modules = call("-c", "import sys, fmnist_cluster_predict; print(*sys.modules)", PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "tools")])).stdout.split()
-    assert "numpy" in modules and not {"torch", "torchvision", "sklearn", "scipy", "pandas", "matplotlib"} & set(modules)
+    assert (
+        after.children_user + after.children_system - before.children_user - before.children_system
+        < 3
+    )
+    modules = call(
+        "-c",
+        "import sys, fmnist_cluster_predict; print(*sys.modules)",
+        PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "tools")]),
+    ).stdout.split()
+    assert "numpy" in modules and not {
+        "torch",
+        "torchvision",
+        "sklearn",
+        "scipy",
+        "pandas",
+        "matplotlib",
+    } & set(modules)
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(model, wardrobe):
     "As `fmnist-cluster predict ... | head -0` does."
-    process = subprocess.Popen([sys.executable, COMMAND, "predict", wardrobe / "photo.png", "--model", model], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, COMMAND, "predict", wardrobe / "photo.png", "--model", model],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     process.stdout.close()
     assert "Traceback" not in process.stderr.read()
     process.wait()
 
 
 def test_the_door_leads_to_the_other_commands(capsys):
-    with pytest.raises(SystemExit): command.main(["--help"])
-    assert {"run", "sweep", "status", "collect", "compare", "predict"} <= set(capsys.readouterr().out.split())
+    with pytest.raises(SystemExit):
+        command.main(["--help"])
+    assert {"run", "sweep", "status", "collect", "compare", "predict"} <= set(
+        capsys.readouterr().out.split()
+    )
 
 
-@pytest.mark.skipif(not (importlib.resources.files("fmnist_cluster") / "reference_model").is_dir(), reason="the package holds no model yet")
+@pytest.mark.skipif(
+    not (importlib.resources.files("fmnist_cluster") / "reference_model").is_dir(),
+    reason="the package holds no model yet",
+)
 def test_without_a_model_the_packages_own_names_garments(wardrobe, capsys):
     assert command.main(["predict", str(wardrobe / "photo.png")]) == 0
     assert "boot" in capsys.readouterr().out

@@ -1,4 +1,5 @@
 "How outputs of a run come into the notebooks: only outputs, only of the same code, and nothing that belongs to one machine."
+
 import json
 import os
 import re
@@ -8,8 +9,9 @@ import pandas as pd
 import pytest
 import reference
 from conftest import ROOT
-from fmnist_cluster.core import InputError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from fmnist_cluster.core import InputError
 
 
 def stream(text, name="stdout"):
@@ -18,7 +20,8 @@ def stream(text, name="stdout"):
 
 def notebook(*sources, outputs=()):
     cells = [new_code_cell(source, id=f"cell{number}") for number, source in enumerate(sources)]
-    for cell, output in zip(cells, outputs): cell.outputs, cell.execution_count = [output], 7
+    for cell, output in zip(cells, outputs):
+        cell.outputs, cell.execution_count = [output], 7
     return new_notebook(cells=[new_markdown_cell("# Words", id="words"), *cells])
 
 
@@ -31,7 +34,9 @@ def test_outputs_are_matched_by_id_and_nothing_else_is_copied():
     assert all(cell.execution_count is None for cell in filled.cells[1:])
 
 
-@pytest.mark.parametrize("sources", [("a = 1", "a + 1"), ("a = 1", "a", "new")], ids=["changed", "added"])
+@pytest.mark.parametrize(
+    "sources", [("a = 1", "a + 1"), ("a = 1", "a", "new")], ids=["changed", "added"]
+)
 def test_other_code_is_refused_and_named(sources):
     with pytest.raises(InputError, match="03_x, cell cell[12] .* is not the code that was run"):
         reference.with_outputs("03_x", notebook(*sources), notebook("a = 1", "a"))
@@ -39,22 +44,36 @@ def test_other_code_is_refused_and_named(sources):
 
 @pytest.mark.parametrize("text", ["read /home/somebody/data", "<b>/root/x</b>", "'/tmp/out.npy'"])
 def test_absolute_paths_are_refused_and_named(text):
-    for output in (stream(text), new_output("execute_result", {"text/html": text}, execution_count=1)):
+    for output in (
+        stream(text),
+        new_output("execute_result", {"text/html": text}, execution_count=1),
+    ):
         with pytest.raises(InputError, match="03_x, cell cell0 .* shows the absolute path"):
             reference.with_outputs("03_x", notebook("a"), notebook("a", outputs=[output]))
 
 
 def test_relative_paths_links_and_pictures_are_kept():
-    outputs = [stream("runs/home/x, https://a.org/tmp/b, 3/usr"), new_output("display_data", {"image/png": "AA/tmp/x", "text/plain": "figure"})]
+    outputs = [
+        stream("runs/home/x, https://a.org/tmp/b, 3/usr"),
+        new_output("display_data", {"image/png": "AA/tmp/x", "text/plain": "figure"}),
+    ]
     filled = reference.with_outputs("03_x", notebook("a", "b"), notebook("a", "b", outputs=outputs))
     assert [cell.outputs for cell in filled.cells[1:]] == [[output] for output in outputs]
 
 
 def test_progress_bars_stay_behind_and_errors_are_refused():
-    filled = reference.with_outputs("03_x", notebook("a"), notebook("a", outputs=[stream("\r 50%|##", "stderr")]))
+    filled = reference.with_outputs(
+        "03_x", notebook("a"), notebook("a", outputs=[stream("\r 50%|##", "stderr")])
+    )
     assert filled.cells[1].outputs == []
     with pytest.raises(InputError, match="cell0 .* ended in KeyError"):
-        reference.with_outputs("03_x", notebook("a"), notebook("a", outputs=[new_output("error", ename="KeyError", evalue="x", traceback=[])]))
+        reference.with_outputs(
+            "03_x",
+            notebook("a"),
+            notebook(
+                "a", outputs=[new_output("error", ename="KeyError", evalue="x", traceback=[])]
+            ),
+        )
 
 
 def test_pictures_become_smaller_and_stay_the_same_to_the_eye():
@@ -63,10 +82,21 @@ def test_pictures_become_smaller_and_stay_the_same_to_the_eye():
 
     import numpy as np
     from PIL import Image
-    drawn, file = np.tile(np.arange(256, dtype=np.uint8), (64, 2))[..., None].repeat(3, 2), io.BytesIO()
+
+    drawn, file = (
+        np.tile(np.arange(256, dtype=np.uint8), (64, 2))[..., None].repeat(3, 2),
+        io.BytesIO(),
+    )
     Image.fromarray(drawn).save(file, "png", compress_level=0)
     before = base64.b64encode(file.getvalue()).decode()
-    light = reference.lighten(notebook("a", outputs=[new_output("display_data", {"image/png": before})])).cells[1].outputs[0].data["image/png"]
+    light = (
+        reference.lighten(
+            notebook("a", outputs=[new_output("display_data", {"image/png": before})])
+        )
+        .cells[1]
+        .outputs[0]
+        .data["image/png"]
+    )
     after = np.asarray(Image.open(io.BytesIO(base64.b64decode(light))).convert("RGB")).astype(int)
     assert len(light) < len(before) / 2 and abs(after - drawn).max() <= 4
 
@@ -76,19 +106,35 @@ def test_a_loaded_fit_counts_with_what_it_took(loaded, seconds, peak, tmp_path):
     (tmp_path / "dec").mkdir()
     fit, metrics = tmp_path / "dec/fit.json", tmp_path / "metrics.json"
     fit.write_text(json.dumps({"fit_seconds": 1000.0, "peak_memory_mb": 900.0}))
-    metrics.write_text(json.dumps({"dataset": "digits", "seed": 1, "provenance": {"preset": "full", "device": "cpu", "commit": "abc"}}))
+    metrics.write_text(
+        json.dumps(
+            {
+                "dataset": "digits",
+                "seed": 1,
+                "provenance": {"preset": "full", "device": "cpu", "commit": "abc"},
+            }
+        )
+    )
     (tmp_path / "benchmark.tsv").write_text("s\tmax_rss\n30.0\t400.0\n")
     ended = metrics.stat().st_mtime
     os.utime(fit, (ended - (100 if loaded else 10),) * 2)
     cost = reference.cost(tmp_path, "06_dec_idec")
-    assert (cost["wall_seconds"], cost["peak_memory_mb"], cost["chapter"], cost["preset"]) == (seconds, peak, "06_dec_idec", "full")
+    assert (cost["wall_seconds"], cost["peak_memory_mb"], cost["chapter"], cost["preset"]) == (
+        seconds,
+        peak,
+        "06_dec_idec",
+        "full",
+    )
 
 
 # the committed run
 
+
 @pytest.fixture(scope="module")
 def records():
-    return pd.DataFrame(json.loads((reference.REFERENCE / "evaluation_metrics.json").read_text())).query("dataset == 'fashion_mnist' and preset == 'full'")
+    return pd.DataFrame(
+        json.loads((reference.REFERENCE / "evaluation_metrics.json").read_text())
+    ).query("dataset == 'fashion_mnist' and preset == 'full'")
 
 
 def test_the_committed_run_says_what_is_published(records):
@@ -97,19 +143,31 @@ def test_the_committed_run_says_what_is_published(records):
     assert test.groupby("method").seed.nunique().min() >= 5
     km = train[train.method == "kmeans"].set_index("seed").inertia
     usual = km.between(1.905e6, 1.909e6)
-    assert list(km.index[~usual]) == [3] and km[3] > km[usual].max()                           # none of its twenty starts found what the others share
+    assert (
+        list(km.index[~usual]) == [3] and km[3] > km[usual].max()
+    )  # none of its twenty starts found what the others share
     same = test[(test.method == "kmeans") & test.seed.isin(km.index[usual])]
     assert 0.47 < same.acc.mean() < 0.49 < mean["kmeans"] < 0.5
     assert mean["idec"] >= mean["ae_kmeans"] - 0.02 and mean["pseudo_label_full"] > 0.7
 
 
 def test_the_notebook_shows_the_committed_table():
-    cells = {cell.source.split("\n", 1)[-1]: cell for cell in nbformat.read(ROOT / "nbs/08_evaluation.ipynb", as_version=4).cells if cell.cell_type == "code"}
-    shown = next(cell.outputs[0].data["text/html"] for source, cell in cells.items() if source.startswith("comparison = "))
+    cells = {
+        cell.source.split("\n", 1)[-1]: cell
+        for cell in nbformat.read(ROOT / "nbs/08_evaluation.ipynb", as_version=4).cells
+        if cell.cell_type == "code"
+    }
+    shown = next(
+        cell.outputs[0].data["text/html"]
+        for source, cell in cells.items()
+        if source.startswith("comparison = ")
+    )
     rows = re.findall(r"<tr>\s*<th>(\w+)</th>\s*<td>(.*?)</td>", shown)
     table = pd.read_csv(reference.REFERENCE / "comparison.csv")
     assert [method for method, _ in rows] == list(table.method)
-    assert [float(acc) for _, acc in rows] == pytest.approx(list(table["ACC (map from train)"]), abs=6e-4)
+    assert [float(acc) for _, acc in rows] == pytest.approx(
+        list(table["ACC (map from train)"]), abs=6e-4
+    )
 
 
 def test_the_classical_grid_is_whole_and_the_best_rows_have_three_seeds():
@@ -129,55 +187,119 @@ def committed(name):
 def shown_numbers(save):
     "Numbers of the table that the cell of chapter 09 shows which keeps an artefact under this name."
     cells = nbformat.read(ROOT / "nbs/09_applications.ipynb", as_version=4).cells
-    output, = next(cell for cell in cells if f'stage.save("{save}"' in cell.source).outputs
-    return [float(number.replace(",", "")) for number in re.findall(r"<td>(-?[\d.,]+)</td>", output.data["text/html"])]
+    (output,) = next(cell for cell in cells if f'stage.save("{save}"' in cell.source).outputs
+    return [
+        float(number.replace(",", ""))
+        for number in re.findall(r"<td>(-?[\d.,]+)</td>", output.data["text/html"])
+    ]
 
 
-@pytest.mark.parametrize("name, table", [("few_labels", lambda few: few.pivot_table(index="labels", columns="way", values="acc", sort=False)),
-                                         ("domains", lambda rows: rows.pivot_table(index="distortion", columns="way", values="acc", sort=False)),
-                                         ("anomalies", lambda rows: rows.set_index("hidden")),
-                                         ("cost", lambda rows: rows.set_index("share of right labels"))])
+@pytest.mark.parametrize(
+    "name, table",
+    [
+        (
+            "few_labels",
+            lambda few: few.pivot_table(index="labels", columns="way", values="acc", sort=False),
+        ),
+        (
+            "domains",
+            lambda rows: rows.pivot_table(
+                index="distortion", columns="way", values="acc", sort=False
+            ),
+        ),
+        ("anomalies", lambda rows: rows.set_index("hidden")),
+        ("cost", lambda rows: rows.set_index("share of right labels")),
+    ],
+)
 def test_chapter_09_shows_the_committed_table(name, table):
-    assert shown_numbers(f"{name}.csv") == pytest.approx(list(table(committed(name)).to_numpy().ravel()), abs=6e-4)
+    assert shown_numbers(f"{name}.csv") == pytest.approx(
+        list(table(committed(name)).to_numpy().ravel()), abs=6e-4
+    )
 
 
 def test_chapter_09_has_enough_draws_seeds_and_classifiers():
     few, classifiers = committed("few_labels"), committed("classifiers")
-    assert few.groupby("labels").seed.nunique().min() >= 5 and sorted(few.labels.unique()) == [10, 30, 100, 300, 1000]
-    assert committed("domains").groupby("distortion").seed.nunique().min() >= 3 and committed("text").groupby("method").seed.nunique().min() >= 5
+    assert few.groupby("labels").seed.nunique().min() >= 5 and sorted(few.labels.unique()) == [
+        10,
+        30,
+        100,
+        300,
+        1000,
+    ]
+    assert (
+        committed("domains").groupby("distortion").seed.nunique().min() >= 3
+        and committed("text").groupby("method").seed.nunique().min() >= 5
+    )
     assert committed("left_out")["class"].nunique() == 10 and classifiers.seed.nunique() >= 3
-    assert classifiers[classifiers.figure == "accuracy, named by all labels"].value.between(.7, .8).all()
+    assert (
+        classifiers[classifiers.figure == "accuracy, named by all labels"]
+        .value.between(0.7, 0.8)
+        .all()
+    )
 
 
 def test_the_dec_studies_are_whole_and_published_figures_stand_beside_their_own_data_only():
     table = pd.read_csv(reference.REFERENCE / "dec_studies.csv")
     parts = {study: rows for study, rows in table.groupby("study")}
-    assert len(parts["main"]) == 4 * parts["main"].dataset.nunique() and len(parts["imbalance"]) == 2 * 5 * 3
+    assert (
+        len(parts["main"]) == 4 * parts["main"].dataset.nunique()
+        and len(parts["imbalance"]) == 2 * 5 * 3
+    )
     assert sorted(parts["clusters"].query("method == 'DEC'").n_clusters) == list(range(3, 21))
     drawn = parts["clusters"].dropna(subset="generalizability")
-    assert len(drawn) == 18 and list(drawn.generalizability) == pytest.approx(list(drawn.train_loss / drawn.validation_loss))
+    assert len(drawn) == 18 and list(drawn.generalizability) == pytest.approx(
+        list(drawn.train_loss / drawn.validation_loss)
+    )
     assert table[table.dataset != "mnist"].published_acc.isna().all()
 
 
 def test_the_kin_are_whole_and_stand_beside_their_own_starts():
-    kin, codes = (pd.read_csv(reference.REFERENCE / name) for name in ("dec_kin.csv", "autoencoders.csv"))
+    kin, codes = (
+        pd.read_csv(reference.REFERENCE / name) for name in ("dec_kin.csv", "autoencoders.csv")
+    )
     methods = {"DCEC", "IDEC-DA", "DCN", "VaDE", "DDC"}
-    assert methods < set(kin.method) and kin.method.is_unique and kin.method.str.startswith("k-means, ").sum() == 5
-    assert set(kin.dropna(subset="fit_seconds").method) == methods and set(kin.dropna(subset="published_acc").method) == {"DCEC", "IDEC-DA", "VaDE"}
-    assert kin.acc_train_mapping.between(.1, .9).all() and (kin.acc_train_mapping <= kin.acc + 1e-9).all()
+    assert (
+        methods < set(kin.method)
+        and kin.method.is_unique
+        and kin.method.str.startswith("k-means, ").sum() == 5
+    )
+    assert set(kin.dropna(subset="fit_seconds").method) == methods and set(
+        kin.dropna(subset="published_acc").method
+    ) == {"DCEC", "IDEC-DA", "VaDE"}
+    assert (
+        kin.acc_train_mapping.between(0.1, 0.9).all()
+        and (kin.acc_train_mapping <= kin.acc + 1e-9).all()
+    )
     assert codes.groupby("autoencoder").width.unique().map(sorted).tolist() == [[10, 20, 80]] * 4
-    widest, narrowest = (codes[codes.width == width].set_index("autoencoder").held_out_loss for width in (80, 10))
+    widest, narrowest = (
+        codes[codes.width == width].set_index("autoencoder").held_out_loss for width in (80, 10)
+    )
     assert (widest < narrowest).all()
 
 
 def test_the_sizes_are_whole_and_every_rule_names_what_its_curve_says():
-    sizes, numbers = (pd.read_csv(reference.REFERENCE / name) for name in ("data_size.csv", "n_clusters.csv"))
-    assert sorted(sizes.n_train.unique()) == [1_000, 5_000, 20_000, 60_000] and not sizes.duplicated(["method", "n_train", "seed"]).any()
-    assert sizes.groupby(["method", "n_train"]).seed.nunique().eq(3).all() and sizes.method.nunique() == 4
+    sizes, numbers = (
+        pd.read_csv(reference.REFERENCE / name) for name in ("data_size.csv", "n_clusters.csv")
+    )
+    assert (
+        sorted(sizes.n_train.unique()) == [1_000, 5_000, 20_000, 60_000]
+        and not sizes.duplicated(["method", "n_train", "seed"]).any()
+    )
+    assert (
+        sizes.groupby(["method", "n_train"]).seed.nunique().eq(3).all()
+        and sizes.method.nunique() == 4
+    )
     assert (sizes.acc_train_mapping <= sizes.acc + 1e-9).all()
     for (space, estimator), curve in numbers.groupby(["space", "estimator"]):
         named, curve = list(curve.k[curve.named]), curve.sort_values("k")
-        if estimator == "generalizability": continue                    # its rule is a fall, not a height: chapter 10's rows
-        if estimator == "gap statistic": expected = list(curve.k[:-1][curve.value.to_numpy()[:-1] >= (curve.value - curve.error).to_numpy()[1:]])[:1]
-        else: expected = [curve.k[curve.value.idxmax()]]
+        if estimator == "generalizability":
+            continue  # its rule is a fall, not a height: chapter 10's rows
+        if estimator == "gap statistic":
+            expected = list(
+                curve.k[:-1][
+                    curve.value.to_numpy()[:-1] >= (curve.value - curve.error).to_numpy()[1:]
+                ]
+            )[:1]
+        else:
+            expected = [curve.k[curve.value.idxmax()]]
         assert named == expected, (space, estimator)

@@ -1,4 +1,5 @@
 "Nothing that is read can run code, no name leads out of the runs folder, and nothing that is committed says who made it."
+
 import ast
 import configparser
 import json
@@ -13,75 +14,165 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT
-from fmnist_cluster import core
-from fmnist_cluster.ae_kmeans import AEKMeans
-from fmnist_cluster.autoencoder import Autoencoder
-from fmnist_cluster.baseline import RandomAssignment
-from fmnist_cluster.core import InputError, Stage, load_artefact, save_artefact, stage_folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from fmnist_cluster import core
+from fmnist_cluster.ae_kmeans import AEKMeans
+from fmnist_cluster.autoencoder import Autoencoder
+from fmnist_cluster.baseline import RandomAssignment
+from fmnist_cluster.core import InputError, Stage, load_artefact, save_artefact, stage_folder
+
 # code
 
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
-MODULES = [file for folder in ("fmnist_cluster", "tools", "workflow", "tests", "benchmarks") for file in sorted((ROOT / folder).glob("*.py"))] + [ROOT / "setup.py"]
+MODULES = [
+    file
+    for folder in ("fmnist_cluster", "tools", "workflow", "tests", "benchmarks")
+    for file in sorted((ROOT / folder).glob("*.py"))
+] + [ROOT / "setup.py"]
 FORBIDDEN_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "shelve", "marshal", "jsonpickle"}
-FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "torch.load", "torch.save", "torch.hub.load", "joblib.load", "joblib.dump",
-                   "yaml.unsafe_load", "yaml.full_load", "pd.read_pickle", "pandas.read_pickle", "np.fromregex", "ctypes.CDLL"}
+FORBIDDEN_CALLS = {
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "os.system",
+    "os.popen",
+    "torch.load",
+    "torch.save",
+    "torch.hub.load",
+    "joblib.load",
+    "joblib.dump",
+    "yaml.unsafe_load",
+    "yaml.full_load",
+    "pd.read_pickle",
+    "pandas.read_pickle",
+    "np.fromregex",
+    "ctypes.CDLL",
+}
 
 
 def programs():
     "Every Python text of the project: its files, and the code of each notebook without line magics."
-    for file in MODULES: yield file.relative_to(ROOT).as_posix(), file.read_text()
+    for file in MODULES:
+        yield file.relative_to(ROOT).as_posix(), file.read_text()
     for file in NOTEBOOKS:
-        cells = ["".join(cell["source"]) for cell in json.loads(file.read_text())["cells"] if cell["cell_type"] == "code"]
-        yield file.relative_to(ROOT).as_posix(), "\n".join(re.sub(r"(?m)^\s*[%!].*$", "", source) for source in cells)
+        cells = [
+            "".join(cell["source"])
+            for cell in json.loads(file.read_text())["cells"]
+            if cell["cell_type"] == "code"
+        ]
+        yield (
+            file.relative_to(ROOT).as_posix(),
+            "\n".join(re.sub(r"(?m)^\s*[%!].*$", "", source) for source in cells),
+        )
 
 
 def dangers(text):
     "What in a program could run code that came as data, each with its line."
     for node in ast.walk(ast.parse(text)):
-        names = [name.name for name in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        yield from (f"{node.lineno}: import {name}" for name in names if name.split(".")[0] in FORBIDDEN_MODULES)
+        names = (
+            [name.name for name in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+        yield from (
+            f"{node.lineno}: import {name}"
+            for name in names
+            if name.split(".")[0] in FORBIDDEN_MODULES
+        )
         if isinstance(node, ast.Call):
-            called, given = ast.unparse(node.func), {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
-            unsafe = called in FORBIDDEN_CALLS or given.get("shell", "False") != "False" or given.get("allow_pickle", "False") != "False"
-            if called == "yaml.load": unsafe |= "SafeLoader" not in ast.unparse(node)
-            if unsafe: yield f"{node.lineno}: {ast.unparse(node)[:80]}"
+            called, given = (
+                ast.unparse(node.func),
+                {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords},
+            )
+            unsafe = (
+                called in FORBIDDEN_CALLS
+                or given.get("shell", "False") != "False"
+                or given.get("allow_pickle", "False") != "False"
+            )
+            if called == "yaml.load":
+                unsafe |= "SafeLoader" not in ast.unparse(node)
+            if unsafe:
+                yield f"{node.lineno}: {ast.unparse(node)[:80]}"
 
 
-@pytest.mark.parametrize("text", ["import pickle", "from dill import loads", "torch.load(f)", "joblib.load(f)", "np.load(f, allow_pickle=True)", "eval(x)", "exec(x)",
-                                  "yaml.load(f)", "yaml.load(f, yaml.Loader)", "subprocess.run(x, shell=True)", "pd.read_pickle(f)"])
-def test_the_search_finds(text): assert list(dangers(text))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import pickle",
+        "from dill import loads",
+        "torch.load(f)",
+        "joblib.load(f)",
+        "np.load(f, allow_pickle=True)",
+        "eval(x)",
+        "exec(x)",
+        "yaml.load(f)",
+        "yaml.load(f, yaml.Loader)",
+        "subprocess.run(x, shell=True)",
+        "pd.read_pickle(f)",
+    ],
+)
+def test_the_search_finds(text):
+    assert list(dangers(text))
 
 
-@pytest.mark.parametrize("text", ["network.eval()", "re.compile(x)", "np.load(f, allow_pickle=False)", "yaml.safe_load(f)", "yaml.load(f, Loader=yaml.SafeLoader)"])
-def test_the_search_leaves_alone(text): assert not list(dangers(text))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "network.eval()",
+        "re.compile(x)",
+        "np.load(f, allow_pickle=False)",
+        "yaml.safe_load(f)",
+        "yaml.load(f, Loader=yaml.SafeLoader)",
+    ],
+)
+def test_the_search_leaves_alone(text):
+    assert not list(dangers(text))
 
 
-@pytest.mark.parametrize("name, text", programs(), ids=lambda value: value if "\n" not in value else "")
+@pytest.mark.parametrize(
+    "name, text", programs(), ids=lambda value: value if "\n" not in value else ""
+)
 def test_no_program_runs_what_it_reads(name, text):
-    forgery = ("import pickle", "torch.save(", "allow_pickle=") if name == "tests/test_security.py" else ()       # this file forges the malicious ones
+    forgery = (
+        ("import pickle", "torch.save(", "allow_pickle=")
+        if name == "tests/test_security.py"
+        else ()
+    )  # this file forges the malicious ones
     assert [found for found in dangers(text) if not any(word in found for word in forgery)] == []
 
 
 # files
 
+
 class Bomb:
     "Unpickled, it leaves a mark."
-    def __init__(self, mark): self.mark = mark
-    def __reduce__(self): return Path.touch, (self.mark,)
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
 
 
 def malicious(mark):
     "Files that run code in readers that trust them."
     import io
+
     array, archive = io.BytesIO(), io.BytesIO()
     np.save(array, np.array([Bomb(mark)], dtype=object), allow_pickle=True)
     torch.save(Bomb(mark), archive)
-    return {"npy": array.getvalue(), "pickle": pickle.dumps(Bomb(mark)), "torch": archive.getvalue()}
+    return {
+        "npy": array.getvalue(),
+        "pickle": pickle.dumps(Bomb(mark)),
+        "torch": archive.getvalue(),
+    }
 
 
 @pytest.mark.parametrize("kind", ["npy", "pickle", "torch"])
@@ -89,9 +180,12 @@ def malicious(mark):
 def test_a_malicious_artefact_is_only_data(kind, ending, tmp_path):
     mark, file = tmp_path / "it ran", tmp_path / f"labels{ending}"
     file.write_bytes(malicious(mark)[kind])
-    try: load_artefact(file)
-    except InputError as refusal: assert "is damaged" in str(refusal) and "\n" not in str(refusal)
-    else: assert ending == ".csv"                                                   # any bytes may be a table
+    try:
+        load_artefact(file)
+    except InputError as refusal:
+        assert "is damaged" in str(refusal) and "\n" not in str(refusal)
+    else:
+        assert ending == ".csv"  # any bytes may be a table
     assert not mark.exists()
 
 
@@ -106,57 +200,143 @@ def test_the_forged_files_would_run_where_they_are_trusted(tmp_path):
 @pytest.fixture(scope="module")
 def model():
     "A small fitted model with all that can be in a file: a network, arrays, plain values, a model among the parameters."
-    return AEKMeans(2, Autoencoder(2, (3,), epochs=1, device="cpu", random_state=0), n_init=1, device="cpu", random_state=0).fit(np.random.default_rng(0).random((20, 4)))
+    return AEKMeans(
+        2,
+        Autoencoder(2, (3,), epochs=1, device="cpu", random_state=0),
+        n_init=1,
+        device="cpu",
+        random_state=0,
+    ).fit(np.random.default_rng(0).random((20, 4)))
 
 
 def forged(folder, model, *, content=None, resign=True, **changes):
     "The saved model with other tensors or other facts; `resign` makes the checksums agree, as a forger would."
     import hashlib
+
     model.save(folder)
-    if content is not None: (folder / "model.safetensors").write_bytes(content)
+    if content is not None:
+        (folder / "model.safetensors").write_bytes(content)
     facts = json.loads((folder / "config.json").read_text())
-    facts |= changes | ({"tensors": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()} if resign else {})
+    facts |= changes | (
+        {"tensors": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()}
+        if resign
+        else {}
+    )
     save_artefact(folder / "config.json", facts)
     return folder
 
 
 def refused(folder):
-    with pytest.raises(InputError) as caught: AEKMeans.load(folder)
+    with pytest.raises(InputError) as caught:
+        AEKMeans.load(folder)
     assert "\n" not in str(caught.value), caught.value
     return str(caught.value)
 
 
-def header(value): return struct.pack("<Q", len(value)) + value
+def header(value):
+    return struct.pack("<Q", len(value)) + value
 
 
-@pytest.mark.parametrize("tensors", [
-    b"", b"\x00" * 7, struct.pack("<Q", 2**63), header(b"{" * 5000), header(b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,9999999]}}'),
-    header(b'{"a":{"dtype":"F32","shape":[999999999999],"data_offsets":[0,8]}}') + b"\x00" * 8, header(b"[]"),
-    save_tensors({"predict": torch.zeros(1)}), save_tensors({"__class___": torch.zeros(1)}), save_tensors({"network_.encoder.0.weight": torch.zeros(1)}),
-    save_tensors({"other_.weight": torch.zeros(1)}),
-], ids=["empty", "short", "endless header", "deep header", "offsets beyond the end", "too large a shape", "a list", "a method", "the class", "a network of other size", "another network"])
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        b"",
+        b"\x00" * 7,
+        struct.pack("<Q", 2**63),
+        header(b"{" * 5000),
+        header(b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,9999999]}}'),
+        header(b'{"a":{"dtype":"F32","shape":[999999999999],"data_offsets":[0,8]}}') + b"\x00" * 8,
+        header(b"[]"),
+        save_tensors({"predict": torch.zeros(1)}),
+        save_tensors({"__class___": torch.zeros(1)}),
+        save_tensors({"network_.encoder.0.weight": torch.zeros(1)}),
+        save_tensors({"other_.weight": torch.zeros(1)}),
+    ],
+    ids=[
+        "empty",
+        "short",
+        "endless header",
+        "deep header",
+        "offsets beyond the end",
+        "too large a shape",
+        "a list",
+        "a method",
+        "the class",
+        "a network of other size",
+        "another network",
+    ],
+)
 def test_malicious_tensors_are_refused(tensors, model, tmp_path):
     assert "cannot be read" in refused(forged(tmp_path, model, content=tensors))
 
 
 def test_pickled_tensors_are_refused(model, tmp_path):
     mark = tmp_path / "it ran"
-    for kind, content in malicious(mark).items(): refused(forged(tmp_path / kind, model, content=content))
+    for kind, content in malicious(mark).items():
+        refused(forged(tmp_path / kind, model, content=content))
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("changes", [
-    {"class": "os.system"}, {"class": None}, {"class": ["AEKMeans"]}, {"parameters": {"nonsense": 1}}, {"parameters": None}, {"parameters": {"autoencoder": {"class": "subprocess.Popen", "parameters": {"args": "id"}}}},
-    {"fitted": {"predict": "x"}}, {"fitted": {"_build_network": 1}}, {"fitted": {"__class__": "x"}}, {"fitted": {"__dict__": {}}}, {"fitted": None},
-    {"parameters": {"autoencoder": {"class": "Autoencoder", "parameters": {"hidden": [10**15]}}}}, {"parameters": {"autoencoder": {"class": "Autoencoder", "parameters": {"hidden": "abc"}}}},
-    {"parameters": {"autoencoder": {"class": "Autoencoder", "parameters": {"n_components": -1}}}}, {"tensors": "0" * 64},
-], ids=lambda changes: re.sub(r"[^\w.:-]+", " ", json.dumps(changes)).strip()[:60])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"class": "os.system"},
+        {"class": None},
+        {"class": ["AEKMeans"]},
+        {"parameters": {"nonsense": 1}},
+        {"parameters": None},
+        {
+            "parameters": {
+                "autoencoder": {"class": "subprocess.Popen", "parameters": {"args": "id"}}
+            }
+        },
+        {"fitted": {"predict": "x"}},
+        {"fitted": {"_build_network": 1}},
+        {"fitted": {"__class__": "x"}},
+        {"fitted": {"__dict__": {}}},
+        {"fitted": None},
+        {
+            "parameters": {
+                "autoencoder": {"class": "Autoencoder", "parameters": {"hidden": [10**15]}}
+            }
+        },
+        {"parameters": {"autoencoder": {"class": "Autoencoder", "parameters": {"hidden": "abc"}}}},
+        {
+            "parameters": {
+                "autoencoder": {"class": "Autoencoder", "parameters": {"n_components": -1}}
+            }
+        },
+        {"tensors": "0" * 64},
+    ],
+    ids=lambda changes: re.sub(r"[^\w.:-]+", " ", json.dumps(changes)).strip()[:60],
+)
 def test_malicious_facts_are_refused(changes, model, tmp_path):
     refused(forged(tmp_path, model, resign="tensors" not in changes, **changes))
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"class":' * 100_000, "NaN", "[]", '"AEKMeans"', "1" * 5000, '{"sha256": 1}', "\ud800".encode("utf-16", "surrogatepass").decode("latin-1")],
-                         ids=["deep list", "deep dict", "NaN", "a list", "text", "endless number", "no facts", "not UTF-8"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"class":' * 100_000,
+        "NaN",
+        "[]",
+        '"AEKMeans"',
+        "1" * 5000,
+        '{"sha256": 1}',
+        "\ud800".encode("utf-16", "surrogatepass").decode("latin-1"),
+    ],
+    ids=[
+        "deep list",
+        "deep dict",
+        "NaN",
+        "a list",
+        "text",
+        "endless number",
+        "no facts",
+        "not UTF-8",
+    ],
+)
 def test_malicious_json_is_refused(text, model, tmp_path):
     (model.save(tmp_path) / "config.json").write_text(text, encoding="latin-1")
     refused(tmp_path)
@@ -166,40 +346,93 @@ def test_a_link_is_replaced_and_not_written_through(tmp_path):
     (tmp_path / "precious.json").write_text("precious")
     (tmp_path / "facts.json").symlink_to(tmp_path / "precious.json")
     save_artefact(tmp_path / "facts.json", {})
-    assert (tmp_path / "precious.json").read_text() == "precious" and not (tmp_path / "facts.json").is_symlink()
+    assert (tmp_path / "precious.json").read_text() == "precious" and not (
+        tmp_path / "facts.json"
+    ).is_symlink()
 
 
 # names
 
-generated = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-PIECES = ["..", ".", "/", "\\", "~", "$HOME", "\0", "\n", "\r", " ", "-", "--force", "%2e%2e", "a", "Z9", "\u00e9", "\u202e", "\u2025", "\uff0f", "|", ";", "*", "C:", "con", "x" * 101, "seed=1"]
-nasty = st.one_of(st.lists(st.sampled_from(PIECES), max_size=5).map("".join), st.text(max_size=9), st.sampled_from([None, 1, 1.5, True, b"run", Path("run"), ["run"]]))
+generated = settings(
+    max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+PIECES = [
+    "..",
+    ".",
+    "/",
+    "\\",
+    "~",
+    "$HOME",
+    "\0",
+    "\n",
+    "\r",
+    " ",
+    "-",
+    "--force",
+    "%2e%2e",
+    "a",
+    "Z9",
+    "\u00e9",
+    "\u202e",
+    "\u2025",
+    "\uff0f",
+    "|",
+    ";",
+    "*",
+    "C:",
+    "con",
+    "x" * 101,
+    "seed=1",
+]
+nasty = st.one_of(
+    st.lists(st.sampled_from(PIECES), max_size=5).map("".join),
+    st.text(max_size=9),
+    st.sampled_from([None, 1, 1.5, True, b"run", Path("run"), ["run"]]),
+)
 
 
 @generated
 @given(run=nasty, dataset=nasty, chapter=nasty, seed=st.one_of(st.integers(), nasty))
 def test_no_name_leads_out_of_the_runs_folder(run, dataset, chapter, seed):
     root = core.runs_root().resolve()
-    for names in ((run, "digits", "03_baseline", 0), ("r", dataset, "03_baseline", 0), ("r", "digits", chapter, 0), ("r", "digits", "03_baseline", seed)):
-        try: folder = stage_folder(names[0], names[1], names[3], names[2])
+    for names in (
+        (run, "digits", "03_baseline", 0),
+        ("r", dataset, "03_baseline", 0),
+        ("r", "digits", chapter, 0),
+        ("r", "digits", "03_baseline", seed),
+    ):
+        try:
+            folder = stage_folder(names[0], names[1], names[3], names[2])
         except InputError as refusal:
             assert "\n" not in str(refusal) and "expected" in str(refusal)
             continue
-        assert folder.resolve().is_relative_to(root) and len(folder.resolve().relative_to(root).parts) == 3 + (names[3] is not None)
+        assert folder.resolve().is_relative_to(root) and len(
+            folder.resolve().relative_to(root).parts
+        ) == 3 + (names[3] is not None)
 
 
 @generated
 @given(name=nasty.filter(lambda name: isinstance(name, str)))
 def test_no_artefact_leads_out_of_its_stage(name):
     stage = Stage("03_baseline", dataset="digits", seed=0, run="names")
-    try: path = core._inside(stage.folder, name)
+    try:
+        path = core._inside(stage.folder, name)
     except (InputError, ValueError) as refusal:
         assert isinstance(refusal, InputError) or "\0" in name
         return
     assert path.resolve().is_relative_to(stage.folder.resolve())
 
 
-@pytest.mark.parametrize("where", ["r", "r/digits", "r/digits/seed=0", "r/digits/seed=0/03_baseline", "r/digits/seed=0/03_baseline/kmeans"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "r",
+        "r/digits",
+        "r/digits/seed=0",
+        "r/digits/seed=0/03_baseline",
+        "r/digits/seed=0/03_baseline/kmeans",
+    ],
+)
 def test_a_link_that_leads_out_is_refused(where, tmp_path, monkeypatch):
     runs, outside = tmp_path / "runs", tmp_path / "outside"
     outside.mkdir()
@@ -207,7 +440,9 @@ def test_a_link_that_leads_out_is_refused(where, tmp_path, monkeypatch):
     (runs / where).symlink_to(outside, target_is_directory=True)
     monkeypatch.setenv("FMNIST_CLUSTER_RUNS", str(runs))
     with pytest.raises(InputError, match="leads out of .* set FMNIST_CLUSTER_RUNS"):
-        Stage("03_baseline", dataset="digits", seed=0, run="r").fit("kmeans", RandomAssignment(2), np.eye(4))
+        Stage("03_baseline", dataset="digits", seed=0, run="r").fit(
+            "kmeans", RandomAssignment(2), np.eye(4)
+        )
     assert list(outside.iterdir()) == []
 
 
@@ -221,12 +456,18 @@ def test_the_runs_folder_itself_may_be_a_link(tmp_path, monkeypatch):
 
 # what is committed
 
-SECRETS = re.compile(r"gh[pousr]_\w{20}|github_pat_\w{20}|hf_[A-Za-z]{20}|AKIA[A-Z0-9]{16}|xox[abp]-\w|pypi-AgE\w|sk-\w{20}|-----BEGIN [A-Z ]*PRIVATE KEY|Bearer [\w.-]{20}")
-PERSONAL = re.compile(r"(?<![\w.])/(?:root|home|tmp|work|Users|mnt|media|private|var/folders)/[\w.-]+|[A-Za-z]:\\+Users|\b[\w.+-]+@(?!users\.noreply\b)[\w-]+\.(?:com|org|net|edu|de|kr)\b")
+SECRETS = re.compile(
+    r"gh[pousr]_\w{20}|github_pat_\w{20}|hf_[A-Za-z]{20}|AKIA[A-Z0-9]{16}|xox[abp]-\w|pypi-AgE\w|sk-\w{20}|-----BEGIN [A-Z ]*PRIVATE KEY|Bearer [\w.-]{20}"
+)
+PERSONAL = re.compile(
+    r"(?<![\w.])/(?:root|home|tmp|work|Users|mnt|media|private|var/folders)/[\w.-]+|[A-Za-z]:\\+Users|\b[\w.+-]+@(?!users\.noreply\b)[\w-]+\.(?:com|org|net|edu|de|kr)\b"
+)
 
 
 def committed():
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
 
 
@@ -234,23 +475,37 @@ def committed():
 def test_a_notebook_says_nothing_of_its_author(file):
     "Outputs included; pictures are base64, which may spell anything."
     notebook = json.loads(file.read_text())
-    for output in (output for cell in notebook["cells"] for output in cell.get("outputs", [])): output.get("data", {}).pop("image/png", None)
+    for output in (output for cell in notebook["cells"] for output in cell.get("outputs", [])):
+        output.get("data", {}).pop("image/png", None)
     text, facts = json.dumps(notebook, ensure_ascii=False), notebook["metadata"]
     assert PERSONAL.findall(text) + SECRETS.findall(text) == []
-    assert set(facts) <= {"kernelspec", "language_info"} and facts.get("kernelspec", {}).get("name", "python3") == "python3"
+    assert (
+        set(facts) <= {"kernelspec", "language_info"}
+        and facts.get("kernelspec", {}).get("name", "python3") == "python3"
+    )
 
 
 def test_no_secret_is_committed():
-    found = {file.name: match[0][:12] for file in committed() if file.name != "test_security.py" and (match := SECRETS.search(file.read_bytes().decode("latin-1")))}
+    found = {
+        file.name: match[0][:12]
+        for file in committed()
+        if file.name != "test_security.py"
+        and (match := SECRETS.search(file.read_bytes().decode("latin-1")))
+    }
     assert found == {}
 
 
 def test_no_model_or_data_in_a_format_that_runs_code():
-    assert [file.name for file in committed() if file.suffix in {".pkl", ".pickle", ".pt", ".pth", ".joblib", ".bin", ".h5", ".npz"}] == []
+    assert [
+        file.name
+        for file in committed()
+        if file.suffix in {".pkl", ".pickle", ".pt", ".pth", ".joblib", ".bin", ".h5", ".npz"}
+    ] == []
 
 
 def test_every_committed_tensor_file_is_safetensors():
-    for file in (file for file in committed() if file.suffix == ".safetensors"): load_tensors(file.read_bytes())
+    for file in (file for file in committed() if file.suffix == ".safetensors"):
+        load_tensors(file.read_bytes())
 
 
 # what is installed
@@ -260,18 +515,40 @@ LOCKS = sorted(ROOT.glob("requirements*.lock"))
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
 def test_every_requirement_is_pinned_with_hashes(lock):
-    blocks = re.split(r"\n(?=[\w.-]+(?:\[[\w,-]+\])?==)", re.sub(r"(?m)^\s*#.*\n", "", lock.read_text()))
+    blocks = re.split(
+        r"\n(?=[\w.-]+(?:\[[\w,-]+\])?==)", re.sub(r"(?m)^\s*#.*\n", "", lock.read_text())
+    )
     blocks = [block for block in blocks if block.strip()]
-    assert len(blocks) > 20 and [block.splitlines()[0] for block in blocks if not re.search(r"--hash=sha256:[0-9a-f]{64}", block)] == []
-    assert [line for line in lock.read_text().splitlines() if re.match(r"-e |--(?!hash)|\S+ @ |git\+", line)] == []
+    assert (
+        len(blocks) > 20
+        and [
+            block.splitlines()[0]
+            for block in blocks
+            if not re.search(r"--hash=sha256:[0-9a-f]{64}", block)
+        ]
+        == []
+    )
+    assert [
+        line
+        for line in lock.read_text().splitlines()
+        if re.match(r"-e |--(?!hash)|\S+ @ |git\+", line)
+    ] == []
 
 
 def test_what_is_held_is_held_exactly():
     "nbdev and its companions: with others it does not start."
     settings = configparser.ConfigParser()
     settings.read(ROOT / "settings.ini")
-    pinned = dict(re.findall(r"(nbdev|fastcore|execnb|ghapi|fastgit)==([\d.]+)", settings["DEFAULT"]["dev_requirements"]))
-    assert len(pinned) == 5 and all(re.search(rf"(?m)^{name}=={re.escape(version)}\b", (ROOT / "requirements.lock").read_text()) for name, version in pinned.items())
+    pinned = dict(
+        re.findall(
+            r"(nbdev|fastcore|execnb|ghapi|fastgit)==([\d.]+)",
+            settings["DEFAULT"]["dev_requirements"],
+        )
+    )
+    assert len(pinned) == 5 and all(
+        re.search(rf"(?m)^{name}=={re.escape(version)}\b", (ROOT / "requirements.lock").read_text())
+        for name, version in pinned.items()
+    )
 
 
 # the workflows
@@ -283,9 +560,23 @@ WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.y*ml"))
 def test_a_workflow_runs_only_what_is_pinned(file):
     "Each action by the commit of a release that is named beside it; what a stranger may write never stands in a command."
     used = re.findall(r"uses:\s*(\S+)(.*)", file.read_text())
-    assert used and [name for name, note in used if not re.search(r"@[0-9a-f]{40}$", name) or not re.search(r"# v\d+\.\d+\.\d+$", note)] == []
-    assert len({name.partition("@")[0]: name for name, _ in used}) == len({name for name, _ in used}), "one action at two commits"
+    assert (
+        used
+        and [
+            name
+            for name, note in used
+            if not re.search(r"@[0-9a-f]{40}$", name) or not re.search(r"# v\d+\.\d+\.\d+$", note)
+        ]
+        == []
+    )
+    assert len({name.partition("@")[0]: name for name, _ in used}) == len(
+        {name for name, _ in used}
+    ), "one action at two commits"
     workflow = yaml.safe_load(file.read_text())
-    commands = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    commands = [
+        step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step
+    ]
     assert [command for command in commands if "${{" in command] == []
-    assert "pull_request_target" not in file.read_text() and all("timeout-minutes" in job or "deploy" in name for name, job in workflow["jobs"].items())
+    assert "pull_request_target" not in file.read_text() and all(
+        "timeout-minutes" in job or "deploy" in name for name, job in workflow["jobs"].items()
+    )

@@ -1,4 +1,5 @@
 "However a run ends, nothing half is left for whole, nothing goes on unseen, and the same command goes on from where it was."
+
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import pytest
 import run_book as tool
 from book import READS, seed_folder
 from conftest import ROOT, call, run_book
+
 from fmnist_cluster.core import completed
 
 STAGES = {chapter: seed_folder(42, chapter) for chapter in READS}
@@ -19,7 +21,13 @@ STAGES = {chapter: seed_folder(42, chapter) for chapter in READS}
 @pytest.mark.parametrize("stride, deaths", [(25, 3), pytest.param(1, 50, marks=pytest.mark.long)])
 def test_a_stage_killed_at_every_step(stride, deaths, tmp_path):
     "See killed.py: each death at another change of the file system, half of them in the middle of a file; a few of them, or all of more than fifty."
-    process = call("tests/killed.py", tmp_path, stride, OMP_NUM_THREADS="1", PYTHONPATH=f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    process = call(
+        "tests/killed.py",
+        tmp_path,
+        stride,
+        OMP_NUM_THREADS="1",
+        PYTHONPATH=f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+    )
     assert process.returncode == 0, process.stderr
     counted = json.loads(process.stdout.splitlines()[-1])
     assert counted["deaths"] >= deaths and counted["complete at death"] <= 1
@@ -27,10 +35,18 @@ def test_a_stage_killed_at_every_step(stride, deaths, tmp_path):
 
 # the book's own chapters
 
+
 def start(runs):
     "The book on digits as a person starts it, in a process group of its own."
-    return subprocess.Popen([sys.executable, "tools/run_book.py", "--dataset", "digits"], cwd=ROOT, env=os.environ | {"FMNIST_CLUSTER_RUNS": str(runs)},
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0)
+    return subprocess.Popen(
+        [sys.executable, "tools/run_book.py", "--dataset", "digits"],
+        cwd=ROOT,
+        env=os.environ | {"FMNIST_CLUSTER_RUNS": str(runs)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
 
 
 def family(process):
@@ -40,19 +56,26 @@ def family(process):
 
 def wait_for(chapters, base, process, seconds=600):
     "The first of these chapters whose notebook runs; None if the run ended before."
-    logs, begun = {chapter: base / STAGES[chapter] / "papermill.log" for chapter in chapters}, time.time()
+    logs, begun = (
+        {chapter: base / STAGES[chapter] / "papermill.log" for chapter in chapters},
+        time.time(),
+    )
     while time.time() - begun < seconds:
-        if process.poll() is not None: return None
+        if process.poll() is not None:
+            return None
         for chapter, log in logs.items():
-            if log.exists() and log.stat().st_mtime >= begun - 5 and "Executing" in log.read_text(): return chapter
+            if log.exists() and log.stat().st_mtime >= begun - 5 and "Executing" in log.read_text():
+                return chapter
         time.sleep(0.2)
     raise TimeoutError(chapters)
 
 
 def kill(processes):
     for one in processes:
-        try: one.kill()
-        except psutil.NoSuchProcess: pass
+        try:
+            one.kill()
+        except psutil.NoSuchProcess:
+            pass
     assert psutil.wait_procs(processes, 20)[1] == []
 
 
@@ -60,7 +83,11 @@ def whole_or_absent(base):
     "Names of the complete stages, each checked."
     found = {chapter: completed(base / stage) for chapter, stage in STAGES.items()}
     for chapter, facts in found.items():
-        assert facts is None or facts["chapter"] == chapter and all((base / STAGES[chapter] / name).exists() for name in facts["files"])
+        assert (
+            facts is None
+            or facts["chapter"] == chapter
+            and all((base / STAGES[chapter] / name).exists() for name in facts["files"])
+        )
     return {chapter for chapter, facts in found.items() if facts}
 
 
@@ -72,8 +99,12 @@ def test_stopped_in_one_line(number, tmp_path):
     running = family(process)
     process.send_signal(number)
     shown, said = process.communicate(timeout=120)
-    assert process.returncode == 130 and len(said.strip().splitlines()) == 1 and "failed" not in shown
-    assert said.strip().startswith("Stopped after") and "The same command goes on from there." in said
+    assert (
+        process.returncode == 130 and len(said.strip().splitlines()) == 1 and "failed" not in shown
+    )
+    assert (
+        said.strip().startswith("Stopped after") and "The same command goes on from there." in said
+    )
     assert psutil.wait_procs(running, 30)[1] == []
     assert all(STAGES[chapter] in said for chapter in whole_or_absent(base))
     assert [file.name for file in base.rglob(".*-*") if file.is_file()] == []
@@ -106,13 +137,28 @@ def test_killed_in_every_chapter(book, tmp_path):
             left.remove(chapter)
         process.communicate()
         whole_or_absent(base)
-        if not chapter: break                                   # it came to its end
+        if not chapter:
+            break  # it came to its end
     assert len(left) < len(READS) / 2
     again = run_book(tmp_path)
     assert again.returncode == 0, again.stderr
     assert whole_or_absent(base) == set(READS)
-    kept = [file.relative_to(book.base) for pattern in ("labels_*.npy", "embedding_*.npy", "history.csv") for file in book.base.rglob(pattern)]
-    assert len(kept) > 20 and [name for name in kept if (base / name).read_bytes() != (book.base / name).read_bytes()] == []
-    timeless = lambda folder: [{key: value for key, value in record.items() if not key.endswith(("seconds", "seconds_per_1k", "memory_mb"))}
-                               for record in json.loads((folder / "evaluation_metrics.json").read_text())]
+    kept = [
+        file.relative_to(book.base)
+        for pattern in ("labels_*.npy", "embedding_*.npy", "history.csv")
+        for file in book.base.rglob(pattern)
+    ]
+    assert (
+        len(kept) > 20
+        and [name for name in kept if (base / name).read_bytes() != (book.base / name).read_bytes()]
+        == []
+    )
+    timeless = lambda folder: [
+        {
+            key: value
+            for key, value in record.items()
+            if not key.endswith(("seconds", "seconds_per_1k", "memory_mb"))
+        }
+        for record in json.loads((folder / "evaluation_metrics.json").read_text())
+    ]
     assert timeless(base) == timeless(book.base)

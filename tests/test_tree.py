@@ -1,4 +1,5 @@
 "What must be true of the files as they are committed."
+
 import ast
 import json
 import re
@@ -10,7 +11,19 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from book import COMMON, OVER_SEEDS, PRESETS, READS, STUDIES, cells, code_hash, defaults, modules, overrides, parameters
+from book import (
+    COMMON,
+    OVER_SEEDS,
+    PRESETS,
+    READS,
+    STUDIES,
+    cells,
+    code_hash,
+    defaults,
+    modules,
+    overrides,
+    parameters,
+)
 from conftest import CHAPTERS, ROOT
 
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
@@ -29,12 +42,20 @@ def code(chapter):
 
 def length(cell):
     "Lines of code in a cell; blank lines and docstrings do not count."
-    blocks = [node.body[0] for node in ast.walk(ast.parse(python(cell))) if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node)]
+    blocks = [
+        node.body[0]
+        for node in ast.walk(ast.parse(python(cell)))
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node)
+    ]
     documentation = {line for block in blocks for line in range(block.lineno, block.end_lineno + 1)}
-    return sum(bool(line.strip()) and number not in documentation for number, line in enumerate(cell.source.splitlines(), 1))
+    return sum(
+        bool(line.strip()) and number not in documentation
+        for number, line in enumerate(cell.source.splitlines(), 1)
+    )
 
 
 # the book
+
 
 def test_every_chapter_is_in_the_graph():
     assert sorted([*READS, *STUDIES]) == CHAPTERS and list(READS) == sorted(READS)
@@ -42,7 +63,9 @@ def test_every_chapter_is_in_the_graph():
 
 def test_a_chapter_reads_only_earlier_ones():
     assert all(read < chapter for chapter, reads in (READS | STUDIES).items() for read in reads)
-    assert all(read in READS for reads in STUDIES.values() for read in reads), "a study reads the main line only"
+    assert all(read in READS for reads in STUDIES.values() for read in reads), (
+        "a study reads the main line only"
+    )
 
 
 @pytest.mark.parametrize("chapter", METHODS + ["08_evaluation", *STUDIES])
@@ -59,11 +82,13 @@ def test_a_chapter_imports_only_from_earlier_ones(chapter):
 
 def test_prose_and_outputs_do_not_count_as_code(monkeypatch, tmp_path):
     import book
+
     (tmp_path / "nbs").mkdir()
     notebook = nbformat.read(ROOT / "nbs" / "00_core.ipynb", as_version=4)
     notebook.cells[0].source += " More words."
     for cell in notebook.cells:
-        if cell.cell_type == "code": cell.outputs = []
+        if cell.cell_type == "code":
+            cell.outputs = []
     before = code_hash("00_core")
     monkeypatch.setattr(book, "ROOT", tmp_path)
     nbformat.write(notebook, tmp_path / "nbs" / "00_core.ipynb")
@@ -75,18 +100,25 @@ def test_prose_and_outputs_do_not_count_as_code(monkeypatch, tmp_path):
 
 # parameters
 
+
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_one_cell_is_tagged_parameters(chapter):
     tagged = [cell for cell in cells(chapter) if "parameters" in cell.metadata.get("tags", [])]
     assert len(tagged) == 1
     assert COMMON <= defaults(chapter).keys()
     lines = tagged[0].source.splitlines()
-    assert all("#" in lines[node.lineno - 1] for node in ast.parse(tagged[0].source).body), "each parameter has a comment"
+    assert all("#" in lines[node.lineno - 1] for node in ast.parse(tagged[0].source).body), (
+        "each parameter has a comment"
+    )
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_every_parameter_reaches_the_stage(chapter):
-    calls = [node for node in ast.walk(ast.parse(code(chapter))) if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Stage"]
+    calls = [
+        node
+        for node in ast.walk(ast.parse(code(chapter)))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Stage"
+    ]
     own = [call for call in calls if call.args and getattr(call.args[0], "value", None) == chapter]
     assert len(own) == 1
     passed = {keyword.arg: ast.unparse(keyword.value) for keyword in own[0].keywords}
@@ -100,39 +132,55 @@ def test_presets_name_only_known_parameters(preset):
         given = yaml.safe_load(file.read_text()) or {}
         assert file.suffix == ".yaml" and file.stem in CHAPTERS, file
         assert given.keys() <= defaults(file.stem).keys() - (COMMON - {"device"}), file
-        assert all(type(value) is type(defaults(file.stem)[name]) or {type(value), type(defaults(file.stem)[name])} == {int, float}
-                   for name, value in given.items()), file
+        assert all(
+            type(value) is type(defaults(file.stem)[name])
+            or {type(value), type(defaults(file.stem)[name])} == {int, float}
+            for name, value in given.items()
+        ), file
 
 
 def test_a_preset_overrides_the_notebook():
-    changed = [(chapter, name) for chapter in CHAPTERS for name, value in parameters(chapter, "quick").items() if value != defaults(chapter)[name]]
+    changed = [
+        (chapter, name)
+        for chapter in CHAPTERS
+        for name, value in parameters(chapter, "quick").items()
+        if value != defaults(chapter)[name]
+    ]
     assert changed and all(overrides(chapter, "quick") for chapter, _ in changed)
 
 
 # labels
 
+
 @pytest.mark.parametrize("chapter", METHODS)
 def test_no_label_is_loaded_before_the_stage_is_finished(chapter):
     sources = [cell.source for cell in cells(chapter)]
     finished = next(number for number, source in enumerate(sources) if "stage.finish(" in source)
-    called = [number for number, source in enumerate(sources) if re.search(r"\bload_labels\(", source)]
+    called = [
+        number for number, source in enumerate(sources) if re.search(r"\bload_labels\(", source)
+    ]
     assert all(number > finished for number in called)
 
 
 @pytest.mark.parametrize("chapter", METHODS)
 def test_no_method_knows_where_labels_are(chapter):
     module = modules(chapter)[-1]
-    assert not re.search(r"load_labels|load_digits|_digits\(|_read_idx|\blabels-idx", (ROOT / module).read_text())
+    assert not re.search(
+        r"load_labels|load_digits|_digits\(|_read_idx|\blabels-idx", (ROOT / module).read_text()
+    )
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_finishing_comes_after_the_last_artefact(chapter):
     source = code(chapter)
-    last = max((match.start() for match in re.finditer(r"\bstage\.(save|keep|fit)\(", source)), default=-1)
+    last = max(
+        (match.start() for match in re.finditer(r"\bstage\.(save|keep|fit)\(", source)), default=-1
+    )
     assert source.rfind("stage.finish(") > last
 
 
 # the notebooks as files
+
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
 def test_notebook_is_fit_to_be_read(file):
@@ -140,67 +188,109 @@ def test_notebook_is_fit_to_be_read(file):
     assert len(raw) < 1.5e6
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.id for cell in code if length(cell) > 30] == []
-    assert [output.ename for cell in code for output in cell.outputs if output.output_type == "error"] == []
+    assert [
+        output.ename for cell in code for output in cell.outputs if output.output_type == "error"
+    ] == []
     for cell in code:
-        for output in cell.outputs: output.get("data", {}).pop("image/png", None)       # base64 may spell anything
+        for output in cell.outputs:
+            output.get("data", {}).pop("image/png", None)  # base64 may spell anything
     assert re.findall(r"/(?:root|home|tmp|work|Users)/[\w.-]+", json.dumps(notebook)) == []
 
 
 def test_export_and_clean_change_nothing(tmp_path):
     "Run on a copy: the package is what the notebooks say, and the notebooks are clean."
-    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     files = [name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
     for name in files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     for tool in ("nbdev_export", "nbdev_clean"):
-        subprocess.run([Path(sys.executable).with_name(tool)], cwd=tmp_path, check=True, capture_output=True)
-    assert [name for name in files if (tmp_path / name).read_bytes() != (ROOT / name).read_bytes()] == []
-    assert {str(file.relative_to(tmp_path)) for file in (tmp_path / "fmnist_cluster").glob("*.py")} <= set(files)
+        subprocess.run(
+            [Path(sys.executable).with_name(tool)], cwd=tmp_path, check=True, capture_output=True
+        )
+    assert [
+        name for name in files if (tmp_path / name).read_bytes() != (ROOT / name).read_bytes()
+    ] == []
+    assert {
+        str(file.relative_to(tmp_path)) for file in (tmp_path / "fmnist_cluster").glob("*.py")
+    } <= set(files)
 
 
 # the lock
 
+
 def test_lock_is_universal_and_hashed():
     text = (ROOT / "requirements.lock").read_text()
     packages = re.findall(r"^[\w.-]+==\S+", text, re.M)
-    assert len(packages) > 100 and len(re.findall(r"^[\w.-]+==[^\n]*\\\n    --hash=sha256:", text, re.M)) == len(packages)
+    assert len(packages) > 100 and len(
+        re.findall(r"^[\w.-]+==[^\n]*\\\n    --hash=sha256:", text, re.M)
+    ) == len(packages)
     assert not re.search(r"https?://|file:|index-url|find-links|/(?:root|home|tmp|work)/", text)
 
 
 def test_lock_has_what_settings_ask_for():
     from configparser import ConfigParser
+
     settings = ConfigParser()
     settings.read(ROOT / "settings.ini")
-    asked = " ".join(value for name, value in settings["DEFAULT"].items() if name == "requirements" or name.endswith("_requirements"))
-    locked = {re.sub(r"[-_.]+", "-", name).lower() for name in re.findall(r"^([\w.-]+)==", (ROOT / "requirements.lock").read_text(), re.M)}
-    assert {re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", word)[0]).lower() for word in asked.split()} <= locked
+    asked = " ".join(
+        value
+        for name, value in settings["DEFAULT"].items()
+        if name == "requirements" or name.endswith("_requirements")
+    )
+    locked = {
+        re.sub(r"[-_.]+", "-", name).lower()
+        for name in re.findall(r"^([\w.-]+)==", (ROOT / "requirements.lock").read_text(), re.M)
+    }
+    assert {
+        re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", word)[0]).lower() for word in asked.split()
+    } <= locked
 
 
 # the workflows
 
-@pytest.mark.parametrize("file", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda file: file.stem)
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda file: file.stem
+)
 def test_a_workflow_has_no_more_rights_than_it_needs(file):
     workflow = yaml.safe_load(file.read_text())
     assert workflow["permissions"] == {"contents": "read"}
     assert "secrets." not in file.read_text()
     for job in workflow["jobs"].values():
-        checkouts = [step for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
+        checkouts = [
+            step for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")
+        ]
         assert all(step["with"]["persist-credentials"] is False for step in checkouts)
-        if job.get("permissions"): assert not checkouts and all("uses" in step for step in job["steps"]), "code of the project runs with more than read rights"
+        if job.get("permissions"):
+            assert not checkouts and all("uses" in step for step in job["steps"]), (
+                "code of the project runs with more than read rights"
+            )
 
 
 def test_only_what_was_tested_is_released():
     jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())["jobs"]
-    assert {name for name, job in jobs.items() if job.get("permissions")} == {"publish"} and jobs["publish"]["needs"] == "build"
+    assert {name for name, job in jobs.items() if job.get("permissions")} == {"publish"} and jobs[
+        "publish"
+    ]["needs"] == "build"
     names = [step.get("name", "") for step in jobs["build"]["steps"]]
     uses = [step.get("uses", "").partition("@")[0] for step in jobs["build"]["steps"]]
-    assert names.index("The wheel works with what it asks for and nothing else") < uses.index("actions/upload-artifact")
+    assert names.index("The wheel works with what it asks for and nothing else") < uses.index(
+        "actions/upload-artifact"
+    )
 
 
 def test_actions_are_pinned_by_commit_and_workflows_say_their_rights():
     for file in (ROOT / ".github/workflows").glob("*.yml"):
         text = file.read_text()
         used = re.findall(r"^\s*-?\s*uses: (\S+)", text, re.M)
-        assert used and all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", name) for name in used), file.name
+        assert used and all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", name) for name in used), (
+            file.name
+        )
         assert re.search(r"^permissions:", text, re.M), file.name

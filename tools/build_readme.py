@@ -3,6 +3,7 @@
 The cells of the index, which read results/reference/, are run and their outputs kept. The Korean page has the same code and the same outputs. Its prose
 stands in readme_ko.md: a section for each markdown cell, picture and chapter, under its name and a hash of the English that it translates.
 """
+
 import ast
 import copy
 import hashlib
@@ -14,7 +15,6 @@ import nbformat
 from nbclient import NotebookClient
 from nbdev.clean import nbdev_clean
 from nbdev.config import get_config
-
 from notebook_markdown import notebook_markdown
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -24,7 +24,9 @@ KOREAN = Path(__file__).with_name("readme_ko.md")
 
 def refuse_rich(data, said):
     "The README holds Markdown; a picture in it is a committed file that the Markdown names."
-    raise SystemExit(f"{INDEX.name}: an output is {', '.join(data)}; show Markdown there, and pictures from a committed file.")
+    raise SystemExit(
+        f"{INDEX.name}: an output is {', '.join(data)}; show Markdown there, and pictures from a committed file."
+    )
 
 
 def repository() -> str:
@@ -51,32 +53,57 @@ def heading(source) -> tuple[str, str]:
 def chapters() -> dict:
     "Title and summary of each chapter by the name of its notebook."
     notebooks = sorted(INDEX.parent.glob("[0-9][0-9]_*.ipynb"))
-    return {path.stem: heading(nbformat.read(path, as_version=4).cells[0].source) for path in notebooks}
+    return {
+        path.stem: heading(nbformat.read(path, as_version=4).cells[0].source) for path in notebooks
+    }
 
 
 # the Korean page
 
+
 def captions(notebook) -> dict:
     "Captions of the pictures by cell id."
-    found = {cell.id: re.search(r'^caption = "(.+)"$', cell.source, re.MULTILINE) for cell in notebook.cells if cell.cell_type == "code"}
+    found = {
+        cell.id: re.search(r'^caption = "(.+)"$', cell.source, re.MULTILINE)
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+    }
     return {name: match[1] for name, match in found.items() if match}
 
 
 def originals(notebook) -> dict:
     "The English texts that are translated, by cell id or name of the chapter."
     prose = {cell.id: cell.source for cell in notebook.cells if cell.cell_type == "markdown"}
-    return prose | captions(notebook) | {name: f"# {title}\n\n> {summary}" for name, (title, summary) in chapters().items()}
+    return (
+        prose
+        | captions(notebook)
+        | {name: f"# {title}\n\n> {summary}" for name, (title, summary) in chapters().items()}
+    )
 
 
 def translations(notebook) -> dict:
     "The Korean texts by the same names; SystemExit if one is missing, or its English has changed since or is gone."
-    _, *pieces = re.split(r"^<!-- (\w+) (\w+) -->\n", KOREAN.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    texts, there = dict(zip(pieces[::3], map(str.strip, pieces[2::3]))), dict(zip(pieces[::3], pieces[1::3]))
-    asked = {name: hashlib.sha256(text.encode()).hexdigest()[:8] for name, text in originals(notebook).items()}
-    wrong = [f"{name} {asked.get(name, 'is gone')}" for name in asked | there if asked.get(name) != there.get(name)]
+    _, *pieces = re.split(
+        r"^<!-- (\w+) (\w+) -->\n", KOREAN.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    texts, there = (
+        dict(zip(pieces[::3], map(str.strip, pieces[2::3]))),
+        dict(zip(pieces[::3], pieces[1::3])),
+    )
+    asked = {
+        name: hashlib.sha256(text.encode()).hexdigest()[:8]
+        for name, text in originals(notebook).items()
+    }
+    wrong = [
+        f"{name} {asked.get(name, 'is gone')}"
+        for name in asked | there
+        if asked.get(name) != there.get(name)
+    ]
     if wrong:
-        raise SystemExit(f"{KOREAN.name} is not the translation of the English texts of now: {', '.join(wrong)}; "
-                         "translate each anew under <!-- name hash -->, with the hash given here.")
+        raise SystemExit(
+            f"{KOREAN.name} is not the translation of the English texts of now: {', '.join(wrong)}; "
+            "translate each anew under <!-- name hash -->, with the hash given here."
+        )
     return texts
 
 
@@ -84,14 +111,19 @@ def readme_in_korean(notebook) -> str:
     "The text of README.ko.md: prose, captions, and titles of the chapters in Korean, code and figures untouched."
     texts, notebook = translations(notebook), copy.deepcopy(notebook)
     entry = "{1}]({0}.ipynb): {2}".format
-    words = {entry(name, *english): entry(name, *heading(texts[name])) for name, english in chapters().items()}
+    words = {
+        entry(name, *english): entry(name, *heading(texts[name]))
+        for name, english in chapters().items()
+    }
     words |= {english: texts[name] for name, english in captions(notebook).items()}
     for cell in notebook.cells:
-        if cell.cell_type == "markdown": cell.source = texts[cell.id]
+        if cell.cell_type == "markdown":
+            cell.source = texts[cell.id]
         for output in cell.get("outputs", []):
             shown = output.get("data", {})
             for english, korean in words.items():
-                if english in shown.get("text/markdown", ""): shown["text/markdown"] = shown["text/markdown"].replace(english, korean)
+                if english in shown.get("text/markdown", ""):
+                    shown["text/markdown"] = shown["text/markdown"].replace(english, korean)
     return readme(notebook)
 
 
@@ -129,7 +161,11 @@ LLMS = """# {title}
 
 def public_names(module) -> str:
     "The names that a module of the package exports."
-    assigned = next(node for node in ast.parse(module.read_text(encoding="utf-8")).body if isinstance(node, ast.Assign))
+    assigned = next(
+        node
+        for node in ast.parse(module.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign)
+    )
     return ", ".join(f"`{name}`" for name in ast.literal_eval(assigned.value))
 
 
@@ -137,10 +173,22 @@ def llms(notebook) -> str:
     "The text of llms.txt: what the project is, where its chapters and modules stand, and what each holds."
     config, (title, summary) = get_config(path=PROJECT), heading(notebook.cells[0].source)
     site = f"{config.doc_host}{config.doc_baseurl}/"
-    pages = [f"- [{name[:2]} {title}]({site}{name[3:]}.html): {line}" for name, (title, line) in chapters().items()]
-    modules = [f"- [fmnist_cluster.{file.stem}]({repository()}fmnist_cluster/{file.name}): {public_names(file)}"
-               for file in sorted((PROJECT / "fmnist_cluster").glob("[a-z]*.py"))]
-    return LLMS.format(title=title, summary=summary, pages="\n".join(pages), modules="\n".join(modules), site=site, repository=repository())
+    pages = [
+        f"- [{name[:2]} {title}]({site}{name[3:]}.html): {line}"
+        for name, (title, line) in chapters().items()
+    ]
+    modules = [
+        f"- [fmnist_cluster.{file.stem}]({repository()}fmnist_cluster/{file.name}): {public_names(file)}"
+        for file in sorted((PROJECT / "fmnist_cluster").glob("[a-z]*.py"))
+    ]
+    return LLMS.format(
+        title=title,
+        summary=summary,
+        pages="\n".join(pages),
+        modules="\n".join(modules),
+        site=site,
+        repository=repository(),
+    )
 
 
 PAGES = {"README.md": readme, "llms.txt": llms, "README.ko.md": readme_in_korean}
@@ -149,15 +197,19 @@ PAGES = {"README.md": readme, "llms.txt": llms, "README.ko.md": readme_in_korean
 def executed(notebook):
     "The notebook with the outputs that its cells give now; what they write goes to a folder that is removed."
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("settings.ini", "nbs", "results"): (Path(folder) / name).symlink_to(PROJECT / name)
-        return NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
+        for name in ("settings.ini", "nbs", "results"):
+            (Path(folder) / name).symlink_to(PROJECT / name)
+        return NotebookClient(
+            notebook, kernel_name="python3", resources={"metadata": {"path": folder}}
+        ).execute()
 
 
 def main():
     nbformat.write(executed(nbformat.read(INDEX, as_version=4)), INDEX)
     nbdev_clean(fname=str(INDEX))
     notebook = nbformat.read(INDEX, as_version=4)
-    for name, text in PAGES.items(): (PROJECT / name).write_text(text(notebook), encoding="utf-8")
+    for name, text in PAGES.items():
+        (PROJECT / name).write_text(text(notebook), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 "An executed notebook as one HTML file without its code, the figures with their captions."
+
 import json
 import re
 import sys
@@ -13,13 +14,20 @@ def captioned(notebook):
     cells = []
     for cell in notebook.cells:
         cells.append(cell)
-        caption = re.search(r'^#\| *fig-cap: *(".*")$', cell.source, re.M) if cell.cell_type == "code" else None
-        if caption: cells.append(nbformat.v4.new_markdown_cell(f"*{json.loads(caption[1])}*"))
+        caption = (
+            re.search(r'^#\| *fig-cap: *(".*")$', cell.source, re.M)
+            if cell.cell_type == "code"
+            else None
+        )
+        if caption:
+            cells.append(nbformat.v4.new_markdown_cell(f"*{json.loads(caption[1])}*"))
     notebook.cells = cells
     return notebook
 
 
 if __name__ == "__main__":
     notebook, report = map(Path, sys.argv[1:])
-    page, _ = HTMLExporter(exclude_input=True).from_notebook_node(captioned(nbformat.read(notebook, as_version=4)))
+    page, _ = HTMLExporter(exclude_input=True).from_notebook_node(
+        captioned(nbformat.read(notebook, as_version=4))
+    )
     report.write_text(page, encoding="utf-8")

@@ -1,4 +1,5 @@
 "Build the explorer: one page with the test images as points on a map, and what each method of the reference run took them for."
+
 import argparse
 import base64
 import io
@@ -22,17 +23,37 @@ from fmnist_cluster.core import load_artefact
 from fmnist_cluster.data import _IDX_SETS, class_names, data_folders, load_images, load_labels
 
 REFERENCE = TOOLS.parent / "results" / "reference"
-TILE, ACROSS = 32, 100          # pixels of a tile: 28 and a margin, so that no image bleeds into the next when compressed; tiles in a row
-COLOURS = {"classes": ["#332288", "#88ccee", "#cc6677", "#117733", "#ddcc77", "#aa4499", "#44aa99", "#882255", "#ee7733", "#999933"],
-           "noName": "#b0b0b0", "right": "#a9bccf", "wrong": "#d55e00"}         # of chapter 08: Paul Tol's muted colours and an orange
+TILE, ACROSS = (
+    32,
+    100,
+)  # pixels of a tile: 28 and a margin, so that no image bleeds into the next when compressed; tiles in a row
+COLOURS = {
+    "classes": [
+        "#332288",
+        "#88ccee",
+        "#cc6677",
+        "#117733",
+        "#ddcc77",
+        "#aa4499",
+        "#44aa99",
+        "#882255",
+        "#ee7733",
+        "#999933",
+    ],
+    "noName": "#b0b0b0",
+    "right": "#a9bccf",
+    "wrong": "#d55e00",
+}  # of chapter 08: Paul Tol's muted colours and an orange
 
 
 def sprite(images) -> str:
     "All images (n, 28, 28) as one picture, a row of 100 after another, as a data URI: a tenth of what 10,000 pictures would take."
     rows = -(-len(images) // ACROSS)
     tiles = np.zeros((rows * ACROSS, TILE, TILE), dtype=np.uint8)
-    tiles[:len(images), :28, :28] = images
-    sheet = tiles.reshape(rows, ACROSS, TILE, TILE).swapaxes(1, 2).reshape(rows * TILE, ACROSS * TILE)
+    tiles[: len(images), :28, :28] = images
+    sheet = (
+        tiles.reshape(rows, ACROSS, TILE, TILE).swapaxes(1, 2).reshape(rows * TILE, ACROSS * TILE)
+    )
     file = io.BytesIO()
     PIL.Image.fromarray(sheet).save(file, "webp", quality=80)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
@@ -45,26 +66,72 @@ def methods_in(table) -> list[str]:
 
 def drawing(table, truth, names):
     "Bokeh's document: the map, with explorer.js waiting for the page to be ready."
-    kinds = {"index": np.int32, "x": np.float32, "y": np.float32} | {name: np.int8 for name in methods_in(table)}
+    kinds = {"index": np.int32, "x": np.float32, "y": np.float32} | {
+        name: np.int8 for name in methods_in(table)
+    }
     columns = {name: table[name].to_numpy(kinds.get(name, np.int16)) for name in table}
     everything = ColumnDataSource(columns | {"truth": np.asarray(truth, dtype=np.int8)})
     empty = {"x": [], "y": []}
-    shown, labels, ring = ColumnDataSource(empty | {"colour": []}), ColumnDataSource(empty | {"text": []}), ColumnDataSource(empty)
-    plot = figure(name="map", sizing_mode="stretch_both", match_aspect=True, tools="pan,box_zoom,wheel_zoom,reset", active_drag="pan",
-                  active_scroll="wheel_zoom", toolbar_location="above", outline_line_color="#d8dee4", output_backend="canvas")
+    shown, labels, ring = (
+        ColumnDataSource(empty | {"colour": []}),
+        ColumnDataSource(empty | {"text": []}),
+        ColumnDataSource(empty),
+    )
+    plot = figure(
+        name="map",
+        sizing_mode="stretch_both",
+        match_aspect=True,
+        tools="pan,box_zoom,wheel_zoom,reset",
+        active_drag="pan",
+        active_scroll="wheel_zoom",
+        toolbar_location="above",
+        outline_line_color="#d8dee4",
+        output_backend="canvas",
+    )
     plot.axis.visible = plot.grid.visible = False
-    plot.toolbar.update(logo=None, styles={"min-width": "160px", "justify-content": "start"})       # with less Bokeh hides the last button in a menu
-    size = float(np.clip(400 / len(table)**.5, 4, 10))
+    plot.toolbar.update(
+        logo=None, styles={"min-width": "160px", "justify-content": "start"}
+    )  # with less Bokeh hides the last button in a menu
+    size = float(np.clip(400 / len(table) ** 0.5, 4, 10))
     plot.scatter("x", "y", source=everything, size=size, color="#e4e7ea", line_color=None)
     plot.scatter("x", "y", source=shown, size=size, color="colour", line_color=None)
-    plot.scatter("x", "y", source=ring, size=size + 8, fill_color=None, line_color="black", line_width=2)
-    plot.text("x", "y", "text", source=labels, text_align="center", text_baseline="middle", text_font_size="12px", text_font_style="bold",
-              background_fill_color="white", background_fill_alpha=.75, padding=2, border_radius=3)
-    models = {"plot": plot, "everything": everything, "shown": shown, "labels": labels, "ring": ring}
-    settings = {"methods": methods_in(table), "names": list(names), "colours": COLOURS, "tile": TILE, "across": ACROSS}
+    plot.scatter(
+        "x", "y", source=ring, size=size + 8, fill_color=None, line_color="black", line_width=2
+    )
+    plot.text(
+        "x",
+        "y",
+        "text",
+        source=labels,
+        text_align="center",
+        text_baseline="middle",
+        text_font_size="12px",
+        text_font_style="bold",
+        background_fill_color="white",
+        background_fill_alpha=0.75,
+        padding=2,
+        border_radius=3,
+    )
+    models = {
+        "plot": plot,
+        "everything": everything,
+        "shown": shown,
+        "labels": labels,
+        "ring": ring,
+    }
+    settings = {
+        "methods": methods_in(table),
+        "names": list(names),
+        "colours": COLOURS,
+        "tile": TILE,
+        "across": ACROSS,
+    }
     document = Document()
     document.add_root(plot)
-    document.js_on_event(DocumentReady, CustomJS(args=models | settings, code=(TOOLS / "explorer.js").read_text(encoding="utf-8")))
+    document.js_on_event(
+        DocumentReady,
+        CustomJS(args=models | settings, code=(TOOLS / "explorer.js").read_text(encoding="utf-8")),
+    )
     return document
 
 
@@ -82,32 +149,56 @@ def explorer_page(table, images, truth, names, dataset, origin) -> str:
     dataset, origin : str
         The data set, and the run that the assignments come from, in words.
     """
-    words = {"count": f"{len(table):,}", "dataset": dataset, "origin": origin, "methods": methods_in(table), "names": names,
-             "sprite": sprite(images), "site_style": (TOOLS / "docs.css").read_text(encoding="utf-8")}
-    return file_html(drawing(table, truth, names), Resources(mode="inline", log_level="warn"), title=f"Explorer, {dataset}",
-                     template=(TOOLS / "explorer.html").read_text(encoding="utf-8"), template_variables=words)
+    words = {
+        "count": f"{len(table):,}",
+        "dataset": dataset,
+        "origin": origin,
+        "methods": methods_in(table),
+        "names": names,
+        "sprite": sprite(images),
+        "site_style": (TOOLS / "docs.css").read_text(encoding="utf-8"),
+    }
+    return file_html(
+        drawing(table, truth, names),
+        Resources(mode="inline", log_level="warn"),
+        title=f"Explorer, {dataset}",
+        template=(TOOLS / "explorer.html").read_text(encoding="utf-8"),
+        template_variables=words,
+    )
 
 
 def have_images(dataset) -> bool:
     "Whether the images are on this machine, so that nothing would be downloaded."
     source = _IDX_SETS.get(dataset)
-    return not source or any(list((folder / source.__name__ / "raw").glob("t10k-*.gz")) for folder in data_folders())
+    return not source or any(
+        list((folder / source.__name__ / "raw").glob("t10k-*.gz")) for folder in data_folders()
+    )
 
 
 def write_explorer(folder) -> bool:
     "Write explorer.html into `folder` from results/reference/; False, and a line why, where its table or the images are not at hand."
-    table_file, records_file = REFERENCE / "test_assignments.csv", REFERENCE / "evaluation_metrics.json"
+    table_file, records_file = (
+        REFERENCE / "test_assignments.csv",
+        REFERENCE / "evaluation_metrics.json",
+    )
     for file in (table_file, records_file):
         if not file.exists():
-            print(f"No explorer: results/reference/{file.name} is not there; `make reference` writes it.")
+            print(
+                f"No explorer: results/reference/{file.name} is not there; `make reference` writes it."
+            )
             return False
     table, records = pd.read_csv(table_file), load_artefact(records_file)
     dataset = records[0]["dataset"]
     if not have_images(dataset):
-        print(f"No explorer: the images of {dataset} are not on this machine; FMNIST_CLUSTER_DATA names the folder that holds them.")
+        print(
+            f"No explorer: the images of {dataset} are not on this machine; FMNIST_CLUSTER_DATA names the folder that holds them."
+        )
         return False
     used = [record for record in records if record["method"] in methods_in(table)]
-    origin = ", ".join(f"{fact} {' and '.join(sorted({str(record[fact]) for record in used}))}" for fact in ("preset", "commit"))
+    origin = ", ".join(
+        f"{fact} {' and '.join(sorted({str(record[fact]) for record in used}))}"
+        for fact in ("preset", "commit")
+    )
     images, truth = (load(dataset, "test")[table["index"]] for load in (load_images, load_labels))
     page = explorer_page(table, images, truth, class_names(dataset), dataset, origin)
     (Path(folder) / "explorer.html").write_text(page, encoding="utf-8")
@@ -116,7 +207,9 @@ def write_explorer(folder) -> bool:
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--out", type=Path, default=Path("_docs"), help="folder that explorer.html is written into")
+    arguments.add_argument(
+        "--out", type=Path, default=Path("_docs"), help="folder that explorer.html is written into"
+    )
     out = arguments.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     sys.exit(not write_explorer(out))

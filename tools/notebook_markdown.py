@@ -1,4 +1,5 @@
 "A notebook as Markdown, the way Quarto would show it: what the site and the README have in common."
+
 import re
 
 import yaml
@@ -64,10 +65,19 @@ def cell_markdown(cell, show_rich) -> str:
     if cell["cell_type"] == "markdown":
         return text(cell["source"])
     said = directives(cell)
-    if cell["cell_type"] == "raw" or said.get("include") is False or any(name in said for name in HIDING):
+    if (
+        cell["cell_type"] == "raw"
+        or said.get("include") is False
+        or any(name in said for name in HIDING)
+    ):
         return ""
     outputs = cell["outputs"] if said.get("output") is not False else []
-    return blocks([code_markdown(cell, said), *(output_markdown(output, said, show_rich) for output in outputs)])
+    return blocks(
+        [
+            code_markdown(cell, said),
+            *(output_markdown(output, said, show_rich) for output in outputs),
+        ]
+    )
 
 
 def blocks(parts) -> str:

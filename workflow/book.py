@@ -1,4 +1,5 @@
 "The book as data: its chapters in order, what each reads, what a preset makes of its parameters, and runs as lines of a table."
+
 import ast
 import csv
 import functools
@@ -23,7 +24,13 @@ READS = {
     "05_ae_kmeans": ["04_autoencoder"],
     "06_dec_idec": ["04_autoencoder", "05_ae_kmeans"],
     "07_pseudo_label": [],
-    "08_evaluation": ["03_baseline", "04_autoencoder", "05_ae_kmeans", "06_dec_idec", "07_pseudo_label"],
+    "08_evaluation": [
+        "03_baseline",
+        "04_autoencoder",
+        "05_ae_kmeans",
+        "06_dec_idec",
+        "07_pseudo_label",
+    ],
 }
 # study -> the chapters it reads; `make studies` runs these, `make run` does not
 STUDIES = {
@@ -34,12 +41,34 @@ STUDIES = {
     "13_dec_kin": [],
     "14_how_much_how_many": [],
 }
-LIGHT = {"00_core", "01_eda", "02_metrics"}     # one core each
-ON_GPU = {"04_autoencoder", "05_ae_kmeans", "06_dec_idec", "07_pseudo_label", "09_applications", "10_dec_studies", "11_classical_grid", "12_ingredients", "13_dec_kin", "14_how_much_how_many"}      # train networks: a GPU each, where there is one
-OVER_SEEDS = {"08_evaluation"}                  # runs once for a data set, over all seeds; the others once a seed
+LIGHT = {"00_core", "01_eda", "02_metrics"}  # one core each
+ON_GPU = {
+    "04_autoencoder",
+    "05_ae_kmeans",
+    "06_dec_idec",
+    "07_pseudo_label",
+    "09_applications",
+    "10_dec_studies",
+    "11_classical_grid",
+    "12_ingredients",
+    "13_dec_kin",
+    "14_how_much_how_many",
+}  # train networks: a GPU each, where there is one
+OVER_SEEDS = {"08_evaluation"}  # runs once for a data set, over all seeds; the others once a seed
 
-COMMON = {"dataset", "seed", "run", "out_run", "preset", "device", "force"}     # parameters of every chapter
-PRESETS = ("full", *sorted(folder.name for folder in (ROOT / "params").iterdir() if folder.is_dir()))
+COMMON = {
+    "dataset",
+    "seed",
+    "run",
+    "out_run",
+    "preset",
+    "device",
+    "force",
+}  # parameters of every chapter
+PRESETS = (
+    "full",
+    *sorted(folder.name for folder in (ROOT / "params").iterdir() if folder.is_dir()),
+)
 
 
 def cells(chapter: str) -> list:
@@ -51,35 +80,51 @@ def cells(chapter: str) -> list:
 def urgency() -> dict[str, int]:
     "Seconds from the start of each chapter to the end of the book, by the quick times on record: what is most urgent starts first."
     records = json.loads((ROOT / "results" / "reference" / "chapters.json").read_text())
-    seconds = {record["chapter"]: record["wall_seconds"] for record in records if record["preset"] == "quick"}
+    seconds = {
+        record["chapter"]: record["wall_seconds"]
+        for record in records
+        if record["preset"] == "quick"
+    }
     left = {}
-    for chapter in reversed(READS):             # a chapter reads only what comes before it
-        left[chapter] = seconds.get(chapter, 0) + max((left[later] for later, reads in READS.items() if chapter in reads), default=0)
+    for chapter in reversed(READS):  # a chapter reads only what comes before it
+        left[chapter] = seconds.get(chapter, 0) + max(
+            (left[later] for later, reads in READS.items() if chapter in reads), default=0
+        )
     return {chapter: round(value) for chapter, value in left.items()}
 
 
 def code_hash(chapter: str) -> str:
     "Hash of the chapter's code alone: outputs and prose may change without a new run."
-    return hashlib.sha256("\0".join(cell.source for cell in cells(chapter)).encode()).hexdigest()[:16]
+    return hashlib.sha256("\0".join(cell.source for cell in cells(chapter)).encode()).hexdigest()[
+        :16
+    ]
 
 
 def modules(chapter: str) -> list[str]:
     "Modules that the chapter's code may rest on: its own and those of the chapters before it."
     earlier = [name for name in READS | STUDIES if name <= chapter]
-    found = [re.search(r"^#\| *default_exp +(\w+)", cell.source, re.M) for name in earlier for cell in cells(name)]
+    found = [
+        re.search(r"^#\| *default_exp +(\w+)", cell.source, re.M)
+        for name in earlier
+        for cell in cells(name)
+    ]
     return [f"fmnist_cluster/{match[1]}.py" for match in found if match]
 
 
 def needed(chapters) -> list[str]:
     "These chapters and all that they read, in the order of the book."
     found = set(chapters)
-    while more := {read for chapter in found for read in (READS | STUDIES).get(chapter, [])} - found: found |= more
+    while (
+        more := {read for chapter in found for read in (READS | STUDIES).get(chapter, [])} - found
+    ):
+        found |= more
     return sorted(found)
 
 
 def threads(chapter: str, share: int) -> int:
     "Cores that a chapter takes, of which a training chapter gets `share`. Two of them side by side on half the cores each end sooner than one after the other on all."
-    if chapter in LIGHT: return 1
+    if chapter in LIGHT:
+        return 1
     return 2 * share if chapter in OVER_SEEDS else share
 
 
@@ -91,8 +136,14 @@ def overrides(chapter: str, preset: str) -> str | None:
 
 def defaults(chapter: str) -> dict:
     "Parameters of the chapter with the values of its tagged cell."
-    source = "\n".join(cell.source for cell in cells(chapter) if "parameters" in cell.metadata.get("tags", []))
-    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(source).body if isinstance(node, ast.Assign)}
+    source = "\n".join(
+        cell.source for cell in cells(chapter) if "parameters" in cell.metadata.get("tags", [])
+    )
+    return {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign)
+    }
 
 
 @functools.cache
@@ -109,9 +160,11 @@ def seed_folder(seed: int, chapter: str) -> str:
 
 # runs as lines of a table
 
+
 @dataclass(eq=False)
 class Run:
     "The book on one data set over seeds; `changes` (chapter -> name -> value) go before the preset's parameters."
+
     run: str
     dataset: str
     preset: str
@@ -129,9 +182,15 @@ class Run:
 def typed(value, default):
     "The value as a parameter of the default's type; text, as a table or a command line gives it, is read as such."
     if isinstance(value, str) and not isinstance(default, str):
-        value = float(value) if type(default) is float else yaml.safe_load(value.replace("_", "") if type(default) is int else value)
-    if type(default) is float and type(value) is int: value = float(value)
-    if type(value) is not type(default): raise ValueError(f"expected {type(default).__name__}, such as {default!r}")
+        value = (
+            float(value)
+            if type(default) is float
+            else yaml.safe_load(value.replace("_", "") if type(default) is int else value)
+        )
+    if type(default) is float and type(value) is int:
+        value = float(value)
+    if type(value) is not type(default):
+        raise ValueError(f"expected {type(default).__name__}, such as {default!r}")
     return value
 
 
@@ -139,23 +198,47 @@ def change(name: str, value, where: str) -> tuple:
     "chapter, parameter and value of a table's column `chapter.parameter`; ValueError in one line if there is no such thing."
     chapter, _, parameter = name.partition(".")
     if chapter not in READS | STUDIES:
-        raise ValueError(f"{where}: {name!r} names no chapter; expected run, dataset, preset, seeds or <chapter>.<parameter>, the chapter one of {', '.join(READS | STUDIES)}.")
-    known = {name: default for name, default in defaults(chapter).items() if name not in COMMON - {"device"}}
-    if parameter not in known: raise ValueError(f"{where}: unknown parameter {name!r}; {chapter} has {', '.join(known)}.")
-    try: return chapter, parameter, typed(value, known[parameter])
+        raise ValueError(
+            f"{where}: {name!r} names no chapter; expected run, dataset, preset, seeds or <chapter>.<parameter>, the chapter one of {', '.join(READS | STUDIES)}."
+        )
+    known = {
+        name: default
+        for name, default in defaults(chapter).items()
+        if name not in COMMON - {"device"}
+    }
+    if parameter not in known:
+        raise ValueError(f"{where}: unknown parameter {name!r}; {chapter} has {', '.join(known)}.")
+    try:
+        return chapter, parameter, typed(value, known[parameter])
     except (ValueError, yaml.YAMLError) as error:
-        expected = str(error) if str(error).startswith("expected") else f"expected {type(known[parameter]).__name__}, such as {known[parameter]!r}"
+        expected = (
+            str(error)
+            if str(error).startswith("expected")
+            else f"expected {type(known[parameter]).__name__}, such as {known[parameter]!r}"
+        )
         raise ValueError(f"{where}: {name} is {value!r}; {expected}.") from None
 
 
 def as_run(line: dict, where: str) -> Run:
     "One line of a table as a Run; blank cells are as if they were not there."
-    given = {str(name).strip(): value.strip() if isinstance(value, str) else value for name, value in line.items() if name is not None}
+    given = {
+        str(name).strip(): value.strip() if isinstance(value, str) else value
+        for name, value in line.items()
+        if name is not None
+    }
     given = {name: value for name, value in given.items() if value not in ("", None)}
-    if "run" not in given: raise ValueError(f"{where}: no name in the column run; expected one for each line.")
+    if "run" not in given:
+        raise ValueError(f"{where}: no name in the column run; expected one for each line.")
     seeds = given.pop("seeds", "42")
-    seeds = tuple(map(str, seeds)) if isinstance(seeds, (list, tuple)) else tuple(re.split(r"[,\s]+", str(seeds)))
-    head = [str(given.pop(name, default)) for name, default in {"run": "", "dataset": "fashion_mnist", "preset": "quick"}.items()]
+    seeds = (
+        tuple(map(str, seeds))
+        if isinstance(seeds, (list, tuple))
+        else tuple(re.split(r"[,\s]+", str(seeds)))
+    )
+    head = [
+        str(given.pop(name, default))
+        for name, default in {"run": "", "dataset": "fashion_mnist", "preset": "quick"}.items()
+    ]
     changes = {}
     for name, value in given.items():
         chapter, parameter, value = change(name, value, where)
@@ -165,35 +248,68 @@ def as_run(line: dict, where: str) -> Run:
 
 def read_sweep(file) -> list[Run]:
     "The runs of a sweep's table: CSV with a header, or YAML with a list of mappings; ValueError in one line for what cannot be used."
-    try: text = Path(file).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error: raise ValueError(f"{file} cannot be read ({error}); expected a table of runs, .csv or .yaml.") from None
-    try: lines = yaml.safe_load(text) if Path(file).suffix in (".yaml", ".yml") else list(csv.DictReader(text.splitlines()))
-    except (yaml.YAMLError, csv.Error) as error: raise ValueError(f"{file} cannot be read ({' '.join(str(error).split())}).") from None
-    if not isinstance(lines, list) or not lines or not all(isinstance(line, dict) for line in lines):
-        raise ValueError(f"{file} holds no run; expected a line a run, with columns run, dataset, preset, seeds and <chapter>.<parameter>.")
+    try:
+        text = Path(file).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{file} cannot be read ({error}); expected a table of runs, .csv or .yaml."
+        ) from None
+    try:
+        lines = (
+            yaml.safe_load(text)
+            if Path(file).suffix in (".yaml", ".yml")
+            else list(csv.DictReader(text.splitlines()))
+        )
+    except (yaml.YAMLError, csv.Error) as error:
+        raise ValueError(f"{file} cannot be read ({' '.join(str(error).split())}).") from None
+    if (
+        not isinstance(lines, list)
+        or not lines
+        or not all(isinstance(line, dict) for line in lines)
+    ):
+        raise ValueError(
+            f"{file} holds no run; expected a line a run, with columns run, dataset, preset, seeds and <chapter>.<parameter>."
+        )
     for number, line in enumerate(lines, 1):
-        if None in line: raise ValueError(f"{file}, run {number}: more cells than columns; put lists of seeds or values between quotes.")
+        if None in line:
+            raise ValueError(
+                f"{file}, run {number}: more cells than columns; put lists of seeds or values between quotes."
+            )
     runs = [as_run(line, f"{file}, run {number}") for number, line in enumerate(lines, 1)]
     places = [(run.run, run.dataset) for run in runs]
     if twice := {place for place in places if places.count(place) > 1}:
-        raise ValueError(f"{file}: {' on '.join(sorted(twice)[0])} stands there more than once; give each line a run name of its own, or its seeds in one line.")
+        raise ValueError(
+            f"{file}: {' on '.join(sorted(twice)[0])} stands there more than once; give each line a run name of its own, or its seeds in one line."
+        )
     return runs
 
 
 def write_sweep(file, runs):
     "Write runs as the YAML table that `read_sweep` reads."
-    lines = [{"run": run.run, "dataset": run.dataset, "preset": run.preset, "seeds": list(run.seeds)}
-             | {f"{chapter}.{name}": value for chapter, values in run.changes.items() for name, value in values.items()} for run in runs]
+    lines = [
+        {"run": run.run, "dataset": run.dataset, "preset": run.preset, "seeds": list(run.seeds)}
+        | {
+            f"{chapter}.{name}": value
+            for chapter, values in run.changes.items()
+            for name, value in values.items()
+        }
+        for run in runs
+    ]
     Path(file).write_text(yaml.safe_dump(lines, sort_keys=False))
 
 
 def owners(runs) -> dict[str, str]:
     "stage -> the same stage of an earlier run: same data set, preset, seed and parameters, its own and those of all it reads."
     first, same = {}, {}
-    for run, chapter in ((run, chapter) for run in runs for chapter in READS | STUDIES if chapter not in OVER_SEEDS):
-        values = json.dumps([run.dataset, run.preset, chapter, [run.parameters(name) for name in needed([chapter])]])
+    for run, chapter in (
+        (run, chapter) for run in runs for chapter in READS | STUDIES if chapter not in OVER_SEEDS
+    ):
+        values = json.dumps(
+            [run.dataset, run.preset, chapter, [run.parameters(name) for name in needed([chapter])]]
+        )
         for seed in run.seeds:
             stage = run.stage(chapter, seed)
             owner = first.setdefault((values, seed), stage)
-            if owner != stage: same[stage] = owner
+            if owner != stage:
+                same[stage] = owner
     return same

@@ -1,8 +1,9 @@
 """Make one stage: run its notebook by papermill on a GPU of its own, or take the files of a stage that is the same.
 
-    python workflow/stage.py share SOURCE/metrics.json TARGET/metrics.json
-    python workflow/stage.py run GPUS PAPERMILL'S WORDS...
+python workflow/stage.py share SOURCE/metrics.json TARGET/metrics.json
+python workflow/stage.py run GPUS PAPERMILL'S WORDS...
 """
+
 import fcntl
 import os
 import shutil
@@ -18,50 +19,80 @@ from pathlib import Path
 def held(folder, how=fcntl.LOCK_EX):
     "Keep a stage's folder as the stage itself does (chapter 00): for this process alone, or, to read, together with other readers."
     handle = os.open(folder, os.O_RDONLY)
-    try: fcntl.flock(handle, how | fcntl.LOCK_NB)
-    except BlockingIOError: sys.exit(f"{folder} is being written by another process; wait for it, or give another run name.")
-    except OSError: pass                                        # a file system that knows no locks
-    try: yield
-    finally: os.close(handle)
+    try:
+        fcntl.flock(handle, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(
+            f"{folder} is being written by another process; wait for it, or give another run name."
+        )
+    except OSError:
+        pass  # a file system that knows no locks
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def share(source, target):
     "Link the files of the complete stage `source` into `target` (copy them where links cannot be made), metrics.json last."
     (target / "metrics.json").unlink(missing_ok=True)
-    for old in target.iterdir():                                # the folder itself stays: its lock lies on it
+    for old in target.iterdir():  # the folder itself stays: its lock lies on it
         shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
-    files = [file for file in source.rglob("*") if file.is_file() and not file.name.startswith(".") and file.name != "benchmark.tsv"]
+    files = [
+        file
+        for file in source.rglob("*")
+        if file.is_file() and not file.name.startswith(".") and file.name != "benchmark.tsv"
+    ]
     for file in sorted(files, key=lambda file: file == source / "metrics.json"):
         copy = target / file.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         unfinished = copy.with_name(f".{copy.name}")
-        try: os.link(file, unfinished)
-        except OSError: shutil.copy2(file, unfinished)
+        try:
+            os.link(file, unfinished)
+        except OSError:
+            shutil.copy2(file, unfinished)
         unfinished.replace(copy)
 
 
 def clear_litter(folder):
     "Remove the temporary files that a killed run of this stage left in its folder and, if it is one over all seeds, beside it."
-    for file in [*folder.rglob(".*-*"), *folder.parent.glob(".*-*")]: file.unlink()
+    for file in [*folder.rglob(".*-*"), *folder.parent.glob(".*-*")]:
+        file.unlink()
 
 
 def visible_gpus():
     "The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."
-    try: listed = subprocess.run(["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError): return []
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return []
     names = dict(line.split(", ") for line in listed.splitlines())
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return list(names.values()) if allowed is None else [names.get(name, name) for name in allowed.split(",") if name]
+    return (
+        list(names.values())
+        if allowed is None
+        else [names.get(name, name) for name in allowed.split(",") if name]
+    )
 
 
 def hold_gpu(gpus):
     "Wait until one of these GPUs is free of our other jobs, and hold it until this process ends, however it ends; the name and the lock."
     while True:
         for gpu in gpus:
-            lock = open(Path(tempfile.gettempdir()) / f"fmnist_cluster-{os.getuid()}-{gpu}.lock", "w")
-            try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError: lock.close()
-            else: return gpu, lock
+            lock = open(
+                Path(tempfile.gettempdir()) / f"fmnist_cluster-{os.getuid()}-{gpu}.lock", "w"
+            )
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.close()
+            else:
+                return gpu, lock
         time.sleep(1)
 
 
@@ -73,7 +104,11 @@ def talk_through(folder):
     class Engine(NBClientEngine):
         @classmethod
         def execute_managed_notebook(cls, *args, **kwargs):
-            return super().execute_managed_notebook(*args, config=Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel"}), **kwargs)
+            return super().execute_managed_notebook(
+                *args,
+                config=Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel"}),
+                **kwargs,
+            )
 
     papermill_engines.register(None, Engine)
 
@@ -82,12 +117,17 @@ if __name__ == "__main__":
     what, *words = sys.argv[1:]
     if what == "share":
         source, target = (Path(word).parent for word in words)
-        with held(source, fcntl.LOCK_SH), held(target): share(source, target)
+        with held(source, fcntl.LOCK_SH), held(target):
+            share(source, target)
     else:
-        with held(Path(words[2]).parent): clear_litter(Path(words[2]).parent)
-        if not int(words[0]): os.environ["CUDA_VISIBLE_DEVICES"] = ""            # a job that asked for no GPU takes none
-        elif gpus := visible_gpus(): os.environ["CUDA_VISIBLE_DEVICES"], lock = hold_gpu(gpus)
+        with held(Path(words[2]).parent):
+            clear_litter(Path(words[2]).parent)
+        if not int(words[0]):
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a job that asked for no GPU takes none
+        elif gpus := visible_gpus():
+            os.environ["CUDA_VISIBLE_DEVICES"], lock = hold_gpu(gpus)
         from papermill.cli import papermill
+
         with tempfile.TemporaryDirectory(prefix="fmnist_cluster-") as folder:
             talk_through(folder)
             papermill(words[1:], prog_name="papermill")
