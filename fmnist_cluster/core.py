@@ -899,7 +899,7 @@ Stage.fit = _stage_fit
 def _stage_keep(
     self, method, estimator, X_test, embedding_test=None, embedding_train=None, **facts
 ):
-    "Keep what chapter 08 needs of a fitted method: labels of both splits, time to predict, embeddings, and `facts`."
+    "Keep what chapter 09 needs of a fitted method: labels of both splits, time to predict, embeddings, and `facts`."
     start = time.perf_counter()
     with enough_memory(estimator):
         labels_test = estimator.predict(X_test)

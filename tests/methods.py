@@ -13,7 +13,7 @@ from fmnist_cluster.baseline import RandomAssignment, kmeans
 from fmnist_cluster.core import plain
 from fmnist_cluster.data import load_images, to_vectors
 from fmnist_cluster.dec import DEC, IDEC
-from fmnist_cluster.dec_kin import DCN, DDC, BernoulliAutoencoder, VaDE
+from fmnist_cluster.related import DCN, DDC, BernoulliAutoencoder, VaDE
 from fmnist_cluster.pseudo_label import ContrastiveClassifier, PseudoLabelClassifier
 
 COMMON = dict(device="cpu", random_state=0)

@@ -45,7 +45,7 @@ def small_project(tmp_path_factory):
     for preset in (project / "params/quick").iterdir():
         preset.unlink()
     file = project / "workflow/book.py"
-    reads = 'READS = {"03_first": [], "06_second": ["03_first"], "08_evaluation": ["06_second"]}\n'
+    reads = 'READS = {"03_first": [], "06_second": ["03_first"], "09_evaluation": ["06_second"]}\n'
     file.write_text(re.sub(r"^READS = \{.*?^\}\n", reads, file.read_text(), flags=re.M | re.S))
     notebook(
         project / "nbs/03_first.ipynb",
@@ -61,7 +61,7 @@ def small_project(tmp_path_factory):
         "stage.finish();",
     )
     notebook(
-        project / "nbs/08_evaluation.ipynb",
+        project / "nbs/09_evaluation.ipynb",
         "",
         "seeds = sorted(int(folder.name[5:]) for folder in stage.folder.parent.glob('seed=*'))\n"
         "score = {s: float(np.load(stage.folder.parent / f'seed={s}/06_second/part1.npy').mean()) for s in seeds}",

@@ -21,7 +21,7 @@ from sklearn.utils.validation import NotFittedError
 
 from fmnist_cluster.core import InputError
 from fmnist_cluster.dec import IDEC
-from fmnist_cluster.dec_kin import AugmentedAutoencoder
+from fmnist_cluster.related import AugmentedAutoencoder
 
 every = pytest.mark.parametrize("name", ESTIMATORS)
 on_vectors = pytest.mark.parametrize("name", ON_VECTORS)
@@ -183,7 +183,7 @@ def test_a_class_of_another_module_of_the_package_is_found(tmp_path):
     )
     config = (tmp_path / "model" / "config.json").read_text()
     (tmp_path / "model" / "config.json").write_text(
-        config.replace("fmnist_cluster.dec_kin", "antigravity").replace(
+        config.replace("fmnist_cluster.related", "antigravity").replace(
             "AugmentedAutoencoder", "Unknown"
         )
     )

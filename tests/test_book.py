@@ -51,7 +51,7 @@ def test_every_notebook_was_executed_to_its_end(book):
 
 
 def test_the_table_has_a_row_for_every_method(book):
-    table = pd.read_csv(book.base / "08_evaluation" / "comparison.csv").set_index("method")
+    table = pd.read_csv(book.base / "09_evaluation" / "comparison.csv").set_index("method")
     assert METHODS <= set(table.index)
     shown = book.process.stdout[book.process.stdout.index("digits, test images") :]
     assert all(f" {method} " in shown or f"\n{method} " in shown for method in METHODS)

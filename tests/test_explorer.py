@@ -181,9 +181,9 @@ def test_without_the_images_there_is_none_and_nothing_is_downloaded(reference, m
     )
 
 
-def test_chapter_08_leaves_the_table(book, tmp_path, monkeypatch):
+def test_chapter_09_leaves_the_table(book, tmp_path, monkeypatch):
     table, truth = (
-        pd.read_csv(book.base / "08_evaluation" / "test_assignments.csv"),
+        pd.read_csv(book.base / "09_evaluation" / "test_assignments.csv"),
         load_labels("digits", "test"),
     )
     assert list(table["index"]) == list(range(len(truth)))
@@ -203,7 +203,7 @@ def test_chapter_08_leaves_the_table(book, tmp_path, monkeypatch):
         )
     for file in (
         book.base / "evaluation_metrics.json",
-        book.base / "08_evaluation" / "test_assignments.csv",
+        book.base / "09_evaluation" / "test_assignments.csv",
     ):
         shutil.copy(file, tmp_path)
     monkeypatch.setattr(explorer, "REFERENCE", tmp_path)

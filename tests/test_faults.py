@@ -286,7 +286,7 @@ def test_run_says_loudly_that_it_fell_back(no_network, monkeypatch, tmp_path, ca
     "Snakemake is left out; what stands before and after it is what is looked at."
 
     def ran(*_):
-        folder = tmp_path / "runs/quick/digits/08_evaluation"
+        folder = tmp_path / "runs/quick/digits/09_evaluation"
         folder.mkdir(parents=True)
         (folder / "comparison.csv").write_text("method,ACC\nkmeans,0.5\n")
         return 0

@@ -199,7 +199,7 @@ VALUES = [
     "=",
     "06_dec_idec=1",
     "10_dec_paper",
-    "11_classical_grid",
+    "20_classical_grid",
     "local",
     "0",
 ]

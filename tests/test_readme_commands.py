@@ -80,7 +80,7 @@ def test_the_commands(reader, tmp_path):
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     runs = tmp_path / "fmnist_cluster" / "runs"
     for name, seed in {"quick": 42, "mine": 1}.items():
-        table = pd.read_csv(runs / name / "digits" / "08_evaluation" / "comparison.csv").set_index(
+        table = pd.read_csv(runs / name / "digits" / "09_evaluation" / "comparison.csv").set_index(
             "method"
         )
         assert {"kmeans", "idec"} <= set(table.index) and table["ACC (map from test)"].between(

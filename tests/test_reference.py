@@ -154,7 +154,7 @@ def test_the_committed_run_says_what_is_published(records):
 def test_the_notebook_shows_the_committed_table():
     cells = {
         cell.source.split("\n", 1)[-1]: cell
-        for cell in nbformat.read(ROOT / "nbs/08_evaluation.ipynb", as_version=4).cells
+        for cell in nbformat.read(ROOT / "nbs/09_evaluation.ipynb", as_version=4).cells
         if cell.cell_type == "code"
     }
     shown = next(
@@ -185,8 +185,8 @@ def committed(name):
 
 
 def shown_numbers(save):
-    "Numbers of the table that the cell of chapter 09 shows which keeps an artefact under this name."
-    cells = nbformat.read(ROOT / "nbs/09_applications.ipynb", as_version=4).cells
+    "Numbers of the table that the cell of chapter 10 shows which keeps an artefact under this name."
+    cells = nbformat.read(ROOT / "nbs/10_applications.ipynb", as_version=4).cells
     (output,) = next(cell for cell in cells if f'stage.save("{save}"' in cell.source).outputs
     return [
         float(number.replace(",", ""))
@@ -211,13 +211,13 @@ def shown_numbers(save):
         ("cost", lambda rows: rows.set_index("share of right labels")),
     ],
 )
-def test_chapter_09_shows_the_committed_table(name, table):
+def test_chapter_10_shows_the_committed_table(name, table):
     assert shown_numbers(f"{name}.csv") == pytest.approx(
         list(table(committed(name)).to_numpy().ravel()), abs=6e-4
     )
 
 
-def test_chapter_09_has_enough_draws_seeds_and_classifiers():
+def test_chapter_10_has_enough_draws_seeds_and_classifiers():
     few, classifiers = committed("few_labels"), committed("classifiers")
     assert few.groupby("labels").seed.nunique().min() >= 5 and sorted(few.labels.unique()) == [
         10,
@@ -239,7 +239,7 @@ def test_chapter_09_has_enough_draws_seeds_and_classifiers():
 
 
 def test_the_dec_studies_are_whole_and_published_figures_stand_beside_their_own_data_only():
-    table = pd.read_csv(reference.REFERENCE / "dec_studies.csv")
+    table = pd.read_csv(reference.REFERENCE / "dec_questions.csv")
     parts = {study: rows for study, rows in table.groupby("study")}
     assert (
         len(parts["main"]) == 4 * parts["main"].dataset.nunique()
@@ -255,7 +255,7 @@ def test_the_dec_studies_are_whole_and_published_figures_stand_beside_their_own_
 
 def test_the_kin_are_whole_and_stand_beside_their_own_starts():
     kin, codes = (
-        pd.read_csv(reference.REFERENCE / name) for name in ("dec_kin.csv", "autoencoders.csv")
+        pd.read_csv(reference.REFERENCE / name) for name in ("related.csv", "autoencoders.csv")
     )
     methods = {"DCEC", "IDEC-DA", "DCN", "VaDE", "DDC"}
     assert (
@@ -293,7 +293,7 @@ def test_the_sizes_are_whole_and_every_rule_names_what_its_curve_says():
     for (space, estimator), curve in numbers.groupby(["space", "estimator"]):
         named, curve = list(curve.k[curve.named]), curve.sort_values("k")
         if estimator == "generalizability":
-            continue  # its rule is a fall, not a height: chapter 10's rows
+            continue  # its rule is a fall, not a height: chapter 21's rows
         if estimator == "gap statistic":
             expected = list(
                 curve.k[:-1][

@@ -42,7 +42,7 @@ def small_runs(swept, monkeypatch):
     "The folder of the swept runs, as this process's own."
     monkeypatch.setenv("FMNIST_CLUSTER_RUNS", str(swept[1]))
     monkeypatch.setattr(
-        graph, "READS", {"03_first": [], "06_second": ["03_first"], "08_evaluation": ["06_second"]}
+        graph, "READS", {"03_first": [], "06_second": ["03_first"], "09_evaluation": ["06_second"]}
     )
     return swept[1]
 
@@ -81,7 +81,7 @@ def test_a_study_is_one_line(book, tmp_path):
         and again.returncode == 0
     )
     assert (base / "seed=42/04_autoencoder/metrics.json").stat().st_mtime_ns == before and not (
-        base / "08_evaluation"
+        base / "09_evaluation"
     ).exists()
 
 
@@ -286,7 +286,7 @@ def test_status(small_runs, capsys):
     )
     assert cli.main(["status", "two"]) == 0
     shown = capsys.readouterr().out
-    assert "broken" not in shown and re.search(r"^  08_evaluation +done, \d+ s$", shown, re.M)
+    assert "broken" not in shown and re.search(r"^  09_evaluation +done, \d+ s$", shown, re.M)
 
 
 def test_status_of_what_is_running_or_was_killed(small_runs, tmp_path, monkeypatch):

@@ -68,7 +68,7 @@ def test_a_chapter_reads_only_earlier_ones():
     )
 
 
-@pytest.mark.parametrize("chapter", METHODS + ["08_evaluation", *STUDIES])
+@pytest.mark.parametrize("chapter", METHODS + ["09_evaluation", *STUDIES])
 def test_the_graph_knows_what_a_chapter_reads(chapter):
     found = set(re.findall(r"stage\.(?:upstream|load)\(\s*[\"'](\w+)[\"']", code(chapter)))
     assert found <= set((READS | STUDIES)[chapter])

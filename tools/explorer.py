@@ -43,7 +43,7 @@ COLOURS = {
     "noName": "#b0b0b0",
     "right": "#a9bccf",
     "wrong": "#d55e00",
-}  # of chapter 08: Paul Tol's muted colours and an orange
+}  # of chapter 09: Paul Tol's muted colours and an orange
 
 
 def sprite(images) -> str:

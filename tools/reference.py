@@ -30,7 +30,7 @@ from fmnist_cluster.pseudo_label import ContrastiveClassifier
 
 REFERENCE = ROOT / "results" / "reference"
 STUDY_TABLES = {  # what is kept of a study: its artefact and the name in results/reference/
-    "09_applications": {
+    "10_applications": {
         f"{name}.csv": f"applications_{name}.csv"
         for name in (
             "naming",
@@ -44,13 +44,13 @@ STUDY_TABLES = {  # what is kept of a study: its artefact and the name in result
             "classifiers",
         )
     },
-    "10_dec_studies": {"dec_studies.csv": "dec_studies.csv"},
-    "11_classical_grid": {"grid.csv": "classical_grid.csv"},
-    "12_ingredients": {
+    "21_dec_questions": {"dec_questions.csv": "dec_questions.csv"},
+    "20_classical_grid": {"grid.csv": "classical_grid.csv"},
+    "23_ablation": {
         f"{name}.csv": f"pseudo_label_{name}.csv" for name in ("full", "remedies", "unbalanced")
     },
-    "13_dec_kin": {"kin.csv": "dec_kin.csv", "codes.csv": "autoencoders.csv"},
-    "14_how_much_how_many": {"by_size.csv": "data_size.csv", "n_clusters.csv": "n_clusters.csv"},
+    "22_related": {"kin.csv": "related.csv", "codes.csv": "autoencoders.csv"},
+    "24_how_many": {"by_size.csv": "data_size.csv", "n_clusters.csv": "n_clusters.csv"},
 }
 ABSOLUTE = re.compile(r"(?<![\w.~/:])/(?:root|home|tmp|work|opt|mnt|srv|var|usr|Users)/[\w.-]+")
 
@@ -231,7 +231,7 @@ def card(model, seeds, facts, size):
 def main(seeds, dataset, run, preset="full"):
     "Run what is missing, then copy; nothing is copied unless everything can be. Returns the exit code."
     recorded = [
-        "08_evaluation.on_record=true"
+        "09_evaluation.on_record=true"
     ]  # seeds add up: those fitted elsewhere stay in the tables
     if code := run_book.main(
         preset=preset, seeds=seeds, dataset=dataset, run=run, force=False, changes=recorded
@@ -252,7 +252,7 @@ def main(seeds, dataset, run, preset="full"):
     nbdev_clean()
     tables = [
         base / "evaluation_metrics.json",
-        *(base / "08_evaluation" / name for name in ("comparison.csv", "test_assignments.csv")),
+        *(base / "09_evaluation" / name for name in ("comparison.csv", "test_assignments.csv")),
     ]
     for table in tables:
         shutil.copy(table, REFERENCE)
@@ -263,7 +263,7 @@ def main(seeds, dataset, run, preset="full"):
         ship(base, seeds)
     (ROOT / "nbs" / "images").mkdir(exist_ok=True)
     shutil.copy(
-        base / "08_evaluation" / "figures" / "maps.png", ROOT / "nbs" / "images"
+        base / "09_evaluation" / "figures" / "maps.png", ROOT / "nbs" / "images"
     )  # the README's picture
     save_artefact(REFERENCE / "chapters.json", costs(dataset, (run, "quick"), seeds))
     print(

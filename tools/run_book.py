@@ -348,7 +348,7 @@ def show(run, base, studies, several):
     if several:
         print(f"{run.run}, {run.dataset}, seed {', '.join(run.seeds)}:\n")
     print(
-        pd.read_csv(base / "08_evaluation" / "comparison.csv")
+        pd.read_csv(base / "09_evaluation" / "comparison.csv")
         .round(3)
         .to_string(index=False, na_rep="")
     )

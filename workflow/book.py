@@ -24,7 +24,7 @@ READS = {
     "05_ae_kmeans": ["04_autoencoder"],
     "06_dec_idec": ["04_autoencoder", "05_ae_kmeans"],
     "07_pseudo_label": [],
-    "08_evaluation": [
+    "09_evaluation": [
         "03_baseline",
         "04_autoencoder",
         "05_ae_kmeans",
@@ -34,12 +34,12 @@ READS = {
 }
 # study -> the chapters it reads; `make studies` runs these, `make run` does not
 STUDIES = {
-    "09_applications": ["07_pseudo_label"],
-    "10_dec_studies": [],
-    "11_classical_grid": [],
-    "12_ingredients": [],
-    "13_dec_kin": [],
-    "14_how_much_how_many": [],
+    "10_applications": ["07_pseudo_label"],
+    "21_dec_questions": [],
+    "20_classical_grid": [],
+    "23_ablation": [],
+    "22_related": [],
+    "24_how_many": [],
 }
 LIGHT = {"00_core", "01_eda", "02_metrics"}  # one core each
 ON_GPU = {
@@ -47,14 +47,14 @@ ON_GPU = {
     "05_ae_kmeans",
     "06_dec_idec",
     "07_pseudo_label",
-    "09_applications",
-    "10_dec_studies",
-    "11_classical_grid",
-    "12_ingredients",
-    "13_dec_kin",
-    "14_how_much_how_many",
+    "10_applications",
+    "21_dec_questions",
+    "20_classical_grid",
+    "23_ablation",
+    "22_related",
+    "24_how_many",
 }  # train networks: a GPU each, where there is one
-OVER_SEEDS = {"08_evaluation"}  # runs once for a data set, over all seeds; the others once a seed
+OVER_SEEDS = {"09_evaluation"}  # runs once for a data set, over all seeds; the others once a seed
 
 COMMON = {
     "dataset",
