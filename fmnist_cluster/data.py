@@ -19,7 +19,7 @@ import torchvision.datasets as tvd
 from sklearn.datasets import load_digits
 from torchvision.datasets.utils import check_integrity, download_url
 
-from .core import InputError, project_root
+from .core import InputError, check_images, project_root
 
 # %% ../nbs/01_eda.ipynb #80afa77c
 SPLITS = ("train", "test")
@@ -162,16 +162,7 @@ def to_vectors(images: np.ndarray) -> np.ndarray:
     InputError
         If `images` is not a stack of 28 x 28 images of type uint8.
     """
-    images = np.asarray(images)
-    if (
-        images.ndim != 3
-        or images.shape[1:] != (28, 28)
-        or images.dtype != np.uint8
-        or not len(images)
-    ):
-        raise InputError(
-            f"images have shape {images.shape} and type {images.dtype}; expected (n, 28, 28) of uint8, n at least 1."
-        )
+    images = check_images(images)
     return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
 
 # %% ../nbs/01_eda.ipynb #74c51dc5

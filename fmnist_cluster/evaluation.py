@@ -16,9 +16,10 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import t as student_t
 
-from .core import InputError, load_artefact
+from .core import InputError
 from .data import SPLITS
 from .metrics import class_scores, external_scores, internal_scores, match_clusters
+from .saving import load_artefact
 
 # %% ../nbs/09_evaluation.ipynb #3a7a541a
 BOOK = {

@@ -12,16 +12,20 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 
-from .baseline import check_at_least, kmeans
-from .core import InputError
+from .baseline import kmeans
+from .core import InputError, check_at_least
 
 # %% ../nbs/24_how_many.ipynb #a8d36c7b
 def log_dispersion(X, ks, n_init: int = 3, random_state=None) -> np.ndarray:
-    "Logarithm (m,) of the sum of squared distances of X (n, d) to the centres of k-means, for each of the `ks` (m,) numbers of clusters (Tibshirani et al., 2001, eq. 2)."
+    """Log (m,) of the sum of squared distances of X (n, d) to the centres of k-means.
+
+    For each of the `ks` (m,) numbers of clusters (Tibshirani et al., 2001, eq. 2).
+    """
     found = np.array([kmeans(X, k, n_init, random_state).inertia_ for k in ks])
     if not (found > 0).all():
         raise InputError(
-            f"{ks[int(found.argmin())]} clusters leave no distance within them; ask for fewer than there are different rows of X."
+            f"{ks[int(found.argmin())]} clusters leave no distance within them; "
+            "ask for fewer than there are different rows of X."
         )
     return np.log(found)
 
@@ -29,7 +33,9 @@ def log_dispersion(X, ks, n_init: int = 3, random_state=None) -> np.ndarray:
 def gap_statistic(
     X, ks, n_references: int = 10, n_init: int = 3, random_state: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gap between the dispersion of uniform noise and that of the data, for each number of clusters (Tibshirani, Walther, Hastie, 2001, eq. 3).
+    """Gap between the dispersion of uniform noise and that of the data.
+
+    For each number of clusters (Tibshirani, Walther, Hastie, 2001, eq. 3).
 
     Parameters
     ----------
@@ -45,7 +51,8 @@ def gap_statistic(
     Returns
     -------
     gap, error : ndarray of shape (len(ks),)
-        Gap(k), and s_k, the standard deviation over the references times the square root of 1 + 1 / n_references.
+        Gap(k), and s_k, the standard deviation over the references times the square root of
+        1 + 1 / n_references.
     """
     check_at_least(2, n_references=n_references)
     X, rng = (
@@ -70,7 +77,10 @@ def gap_statistic(
 
 
 def first_within_error(ks, gap, error) -> int | None:
-    "The smallest of `ks`, in rising order, whose gap reaches the next one's less its error (Tibshirani et al., 2001); None if none does."
+    """The smallest of `ks`, in rising order, whose gap reaches the next one's less its error.
+
+    None if none does (Tibshirani et al., 2001).
+    """
     gap, error = np.asarray(gap, dtype=float), np.asarray(error, dtype=float)
     return next(
         (int(k) for k, own, least in zip(ks, gap, gap[1:] - error[1:]) if own >= least), None
@@ -78,7 +88,10 @@ def first_within_error(ks, gap, error) -> int | None:
 
 # %% ../nbs/24_how_many.ipynb #f187524f
 def shared_agreement(part, labels, other_part, other_labels) -> float:
-    "Adjusted Rand index of two clusterings on the points that both have seen: indices `part` (m,), without repetition, and their `labels` (m,)."
+    """Adjusted Rand index of two clusterings on the points that both have seen.
+
+    Each by the indices of its points, without repetition, and their labels, both (m,).
+    """
     _, here, there = np.intersect1d(part, other_part, assume_unique=True, return_indices=True)
     return float(adjusted_rand_score(np.asarray(labels)[here], np.asarray(other_labels)[there]))
 
@@ -86,7 +99,9 @@ def shared_agreement(part, labels, other_part, other_labels) -> float:
 def stability(
     X, ks, n_samples: int = 10, share: float = 0.8, n_init: int = 3, random_state: int = 0
 ) -> np.ndarray:
-    """Agreement of k-means with itself on random subsamples, for each number of clusters (von Luxburg, 2010: Clustering stability: an overview, ch. 2).
+    """Agreement of k-means with itself on random subsamples, for each number of clusters.
+
+    After von Luxburg, 2010: Clustering stability: an overview, ch. 2.
 
     Parameters
     ----------
@@ -102,12 +117,14 @@ def stability(
     Returns
     -------
     ndarray of shape (len(ks), n_samples * (n_samples - 1) / 2)
-        Adjusted Rand index of each pair of subsamples, on the rows that they share; its mean is the stability.
+        Adjusted Rand index of each pair of subsamples, on the rows that they share; its mean is
+        the stability.
     """
     check_at_least(2, n_samples=n_samples)
     if not 0.5 < share < 1:
         raise InputError(
-            f"share is {share!r}; expected more than a half, so that any two subsamples overlap, and less than 1."
+            f"share is {share!r}; expected more than a half, so that any two subsamples overlap, "
+            "and less than 1."
         )
     X, rng = np.asarray(X), np.random.default_rng(random_state)
     parts = [rng.permutation(len(X))[: round(share * len(X))] for _ in range(n_samples)]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['contingency', 'match_clusters', 'apply_mapping', 'accuracy', 'purity', 'external_scores', 'class_scores', 'confusion',
-           'internal_scores', 'common_space', 'align_labels', 'label_change']
+           'internal_scores', 'common_space', 'align_labels', 'label_change', 'has_collapsed']
 
 # %% ../nbs/02_metrics.ipynb #6bcf7144
 import numpy as np
@@ -172,3 +172,17 @@ def align_labels(reference, labels) -> np.ndarray:
 def label_change(before, after) -> float:
     "Share of points that changed cluster between two rounds, ids aligned."
     return float((align_labels(before, after) != np.asarray(before)).mean())
+
+# %% ../nbs/02_metrics.ipynb #63982503
+def has_collapsed(labels, n_clusters: int) -> bool:
+    """Whether the sizes of the clusters show a collapse.
+
+    A cluster holds less than a hundredth of its fair share, or one holds more than half of all and
+    more than twice its share.
+    """
+    if n_clusters < 2:
+        return False
+    sizes, n = np.bincount(labels, minlength=n_clusters), len(labels)
+    too_small = sizes.min() < n / n_clusters / 100
+    too_large = n_clusters > 2 and sizes.max() > n * max(1 / 2, 2 / n_clusters)
+    return bool(too_small or too_large)

@@ -13,151 +13,300 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    ClusterMixin,
+    TransformerMixin,
+)
 from sklearn.mixture import GaussianMixture
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .ae_kmeans import AEKMeans
-from fmnist_cluster.autoencoder import (
-    Autoencoder,
-    ConvAutoencoder,
-    apply_in_batches,
-    autocast,
-    batches,
-    check_not_diverged,
-    make_optimizer,
-    mlp,
-    reconstruction_loss,
+from .ae_kmeans import embed, pretrained_network
+from .autoencoder import Autoencoder, ConvAutoencoder, reconstruction_loss
+from fmnist_cluster.core import (
+    InputError,
+    check_at_least,
+    check_n_clusters,
+    check_vectors,
+    explain_out_of_memory,
+    pick_device,
+    seeded,
 )
-from .baseline import check_at_least, check_n_clusters, check_vectors
-from .core import InputError, SafeModel, pick_device, seeded
 from .dec import DEC, IDEC
-from .pseudo_label import ConvEncoder
+from .networks import ConvEncoder, apply_in_batches, mlp
+from .saving import SafeModel
+from .training import autocast, batches, check_not_diverged, descend, make_optimizer
 
 # %% ../nbs/22_related.ipynb #d44bf381
 def turn_and_shift(x: Tensor, degrees: float = 10.0, shift: float = 0.1) -> Tensor:
-    "Flat square images x (n, d), each turned by up to `degrees` and shifted by up to `shift` of its side; black comes in from outside."
+    """Turn and shift flat square images x (n, d), each by its own draw.
+
+    By up to `degrees` and up to `shift` of a side; black comes in from outside.
+    """
     side = math.isqrt(x.shape[1])
     if side * side != x.shape[1]:
         raise InputError(f"X has {x.shape[1]} features; expected square images, for example 784.")
     draw = lambda most: torch.empty(len(x), device=x.device).uniform_(-most, most)
     angle = draw(degrees * math.pi / 180)
-    rows = [
-        angle.cos(),
-        -angle.sin(),
-        draw(2 * shift),
-        angle.sin(),
-        angle.cos(),
-        draw(2 * shift),
-    ]  # affine_grid counts in halves of a side
+    # affine_grid counts in halves of a side
+    rows = [angle.cos(), -angle.sin(), draw(2 * shift)]
+    rows += [angle.sin(), angle.cos(), draw(2 * shift)]
     theta = torch.stack(rows, 1).view(-1, 2, 3)
     grid = F.affine_grid(theta, [len(x), 1, side, side], align_corners=False)
     return F.grid_sample(x.view(-1, 1, side, side), grid, align_corners=False).flatten(1)
 
 # %% ../nbs/22_related.ipynb #2368f2a5
 class AugmentedAutoencoder(Autoencoder):
-    "As `Autoencoder`, for flat square images, which it sees turned and shifted (DEC-DA, sec. 3.2)."
+    """Dense autoencoder of flat square images, trained turned and shifted (DEC-DA, sec. 3.2).
+
+    Parameters
+    ----------
+    n_components : int, default=10
+        Width of the embedding.
+    hidden : sequence of int, default=(500, 500, 2000)
+        Widths between input and embedding; the decoder is the mirror (DEC, sec. 4.3).
+    epochs : int, default=50
+    batch_size : int, default=256
+    optimizer : {"adam", "sgd"}, default="adam"
+    lr : float, default=0.001
+        Learning rate; SGD wants about 1, since the error is a mean over pixels.
+    momentum : float, default=0.9
+        Of SGD.
+    precision : {"float32", "bfloat16", "auto"}, default="float32"
+        Type of the matrix products in training; embeddings are always computed in float32
+        (convolutions on a GPU in TF32, as PyTorch does).
+    device : str, default="auto"
+    random_state : int, RandomState or None, default=None
+    verbose : bool, default=False
+        Show a progress bar.
+
+    Attributes
+    ----------
+    network_ : AutoencoderNet
+    n_features_in_ : int
+    history_ : list of dict
+        `epoch`, `loss` and, if `held_out` was given, `held_out_loss`.
+    """
 
     def _step(self, x, optimizer):
         return super()._step(turn_and_shift(x), optimizer)
 
 
-class AugmentedConvAutoencoder(AugmentedAutoencoder, ConvAutoencoder):
-    "As `ConvAutoencoder`, for images that it sees turned and shifted (ConvDEC-DA)."
+class AugmentedConvAutoencoder(ConvAutoencoder):
+    """Convolutional autoencoder of images, trained turned and shifted (ConvDEC-DA).
+
+    Parameters
+    ----------
+    n_components : int, default=10
+        Width of the embedding.
+    hidden : (int, int, int), default=(32, 64, 128)
+        Channels of the three convolutions.
+    epochs : int, default=50
+    batch_size : int, default=256
+    optimizer : {"adam", "sgd"}, default="adam"
+    lr : float, default=0.001
+        Learning rate.
+    momentum : float, default=0.9
+        Of SGD.
+    batch_norm : bool, default=False
+        Normalise each channel after its convolution; DCEC does not.
+    precision : {"float32", "bfloat16", "auto"}, default="float32"
+        Type of the matrix products in training; embeddings are always computed in float32.
+    device : str, default="auto"
+    random_state : int, RandomState or None, default=None
+    verbose : bool, default=False
+        Show a progress bar.
+
+    Attributes
+    ----------
+    network_ : ConvAutoencoderNet
+    n_features_in_ : int
+    history_ : list of dict
+        `epoch`, `loss` and, if `held_out` was given, `held_out_loss`.
+    """
+
+    def _step(self, x, optimizer):
+        return super()._step(turn_and_shift(x), optimizer)
 
 
 class AugmentedIDEC(IDEC):
-    "As `IDEC`, for flat square images: turned and shifted ones are drawn towards the target of the images as they are (Guo et al., 2018: Deep embedded clustering with data augmentation)."
+    """IDEC for flat square images, with data augmentation (DEC-DA; Guo et al., 2018).
+
+    Turned and shifted images are drawn towards the target of the images as they are.
+
+    Parameters
+    ----------
+    n_clusters : int, default=10
+    autoencoder : Autoencoder or None, default=None
+        A fitted one is copied and used as it is; another is fitted first; None means
+        ``Autoencoder()``.
+    init : array of shape (n_clusters, n_components) or None, default=None
+        Initial centres in the embedding, from any clusterer; None runs k-means.
+    n_init : int, default=20
+        Restarts of k-means.
+    alpha : float, default=1.0
+        Degrees of freedom of the kernel.
+    gamma : float, default=0.1
+        Weight of the clustering loss.
+    update_interval : int, default=140
+        Steps between two evaluations of the whole data set, which update the target.
+    tol : float, default=0.001
+        Stop when less than this share of the labels changed between two evaluations.
+    max_iter : int, default=20000
+        Steps at most.
+    batch_size : int, default=256
+    lr : float, default=0.001
+        Learning rate.
+    reseed : bool, default=False
+        Move the centre of a cluster that has emptied to the embedding that lies farthest from its
+        own centre.
+    precision : {"float32", "bfloat16", "auto"}, default="float32"
+        Type of the matrix products in training; answers are always computed in float32.
+    device : str, default="auto"
+    random_state : int, RandomState or None, default=None
+    verbose : bool, default=False
+        Show a progress bar.
+
+    Attributes
+    ----------
+    network_ : AutoencoderNet or ConvAutoencoderNet
+    cluster_centers_ : ndarray of shape (n_clusters, n_components)
+    labels_ : ndarray of shape (n_samples,)
+    n_iter_ : int
+        Steps taken.
+    history_ : list of dict
+        One entry an evaluation: `step`, `label_change`, `kl`, `smallest_cluster`, `n_empty`, the
+        mean `loss` since the last one and, of what was given to `watch`, the error of its
+        `reconstruction`.
+    watched_ : ndarray of shape (n_evaluations, n_watched, n_components)
+        Embedding, at each evaluation, of what `fit` was given to `watch`.
+    watched_labels_ : ndarray of shape (n_evaluations, n_watched)
+        Its clusters.
+    """
 
     def _loss(self, x, p, mu):
         return super()._loss(turn_and_shift(x), p, mu)
 
 # %% ../nbs/22_related.ipynb #584c3200
 def nearest_centre(z: Tensor, mu: Tensor) -> Tensor:
-    "Index (n,) of the nearest of the centres `mu` (k, d) for each of `z` (n, d)."
+    "Index (n,) of the nearest of the centres mu (k, d) for each of z (n, d)."
     return (z[:, None] - mu).square().sum(-1).argmin(1)
 
 
 def kmeans_loss(z: Tensor, mu: Tensor, assigned: Tensor) -> Tensor:
-    "Half the mean squared distance of `z` (n, d) to the centres `mu` (k, d) they are `assigned` (n,) to (DCN, eq. 5)."
+    "Half the mean squared distance of z (n, d) to their centres mu[assigned] (DCN, eq. 5)."
     return (z - mu[assigned]).square().sum(1).mean() / 2
 
 
 def running_means(mu: Tensor, counts: Tensor, z: Tensor, assigned: Tensor) -> tuple[Tensor, Tensor]:
-    "Centres (k, d) and counts (k,) after each of `z` (n, d) moved its centre by one over its count (DCN, eq. 8)."
+    "Centres (k, d) and counts (k,) after each of z moved its centre by 1 / count (DCN, eq. 8)."
     more = torch.bincount(assigned, minlength=len(mu)).to(counts)
     sums = (counts[:, None] * mu).index_add(0, assigned, z)
     return sums / (counts + more)[:, None], counts + more
 
 # %% ../nbs/22_related.ipynb #cbb2c22c
 class DCN(DEC):
-    """Deep clustering network (Yang, Fu, Sidiropoulos, Hong: Towards k-means-friendly spaces, ICML 2017).
+    """Deep clustering network (Yang, Fu, Sidiropoulos, Hong, ICML 2017).
 
-    Reconstruction and the loss of k-means in the embedding, by Adam; centres are running means. Starts and stops as `DEC`, whose `history_` it keeps; the `kl` there is DEC's, which DCN does not minimise.
+    Reconstruction and the loss of k-means in the embedding, by Adam; centres are running means.
+    Starts and stops as `DEC`, whose `history_` it keeps; the `kl` there is DEC's, which DCN does
+    not minimise.
 
     Parameters
     ----------
+    n_clusters : int, default=10
+    autoencoder : Autoencoder or None, default=None
+        A fitted one is copied and used as it is; another is fitted first; None means
+        ``Autoencoder()``.
+    init : array of shape (n_clusters, n_components) or None, default=None
+        Initial centres in the embedding, from any clusterer; None runs k-means.
+    n_init : int, default=20
+        Restarts of k-means.
     lam : float, default=0.05
-        Weight of the loss of k-means beside the squared error of a whole image (eq. 5; both are divided by the number of features here). The paper's weight on its MNIST images is on another scale.
+        Weight of the loss of k-means beside the squared error of a whole image (eq. 5; both are
+        divided by the number of features here). The paper's weight on MNIST is on another scale.
+    start_count : float, default=100
+        As many points each initial centre stands for, as in the authors' code.
+    update_interval : int, default=140
+        Steps between two evaluations of the whole data set, which update the target.
+    tol : float, default=0.001
+        Stop when less than this share of the labels changed between two evaluations.
+    max_iter : int, default=20000
+        Steps at most.
+    batch_size : int, default=256
     lr : float, default=0.001
-    n_clusters, autoencoder, init, n_init, update_interval, tol, max_iter, batch_size, reseed, precision, device, random_state, verbose
-        As in `DEC`.
+        Learning rate.
+    reseed : bool, default=False
+        Move the centre of a cluster that has emptied to the embedding that lies farthest from its
+        own centre.
+    precision : {"float32", "bfloat16", "auto"}, default="float32"
+        Type of the matrix products in training; answers are always computed in float32.
+    device : str, default="auto"
+    random_state : int, RandomState or None, default=None
+    verbose : bool, default=False
+        Show a progress bar.
+
+    Attributes
+    ----------
+    network_ : AutoencoderNet or ConvAutoencoderNet
+    cluster_centers_ : ndarray of shape (n_clusters, n_components)
+    labels_ : ndarray of shape (n_samples,)
+    n_iter_ : int
+        Steps taken.
+    history_ : list of dict
+        One entry an evaluation: `step`, `label_change`, `kl`, `smallest_cluster`, `n_empty`, the
+        mean `loss` since the last one and, of what was given to `watch`, the error of its
+        `reconstruction`.
+    watched_ : ndarray of shape (n_evaluations, n_watched, n_components)
+        Embedding, at each evaluation, of what `fit` was given to `watch`.
+    watched_labels_ : ndarray of shape (n_evaluations, n_watched)
+        Its clusters.
     """
 
+    alpha = 1.0  # of DEC's kernel, by which history and probabilities are computed
     _carried = ("_counts",)
 
     def __init__(
         self,
         n_clusters=10,
+        *,
         autoencoder=None,
         init=None,
         n_init=20,
         lam=0.05,
+        start_count=100.0,
         update_interval=140,
         tol=0.001,
         max_iter=20_000,
         batch_size=256,
         lr=0.001,
         reseed=False,
-        precision="auto",
+        precision="float32",
         device="auto",
         random_state=None,
         verbose=False,
     ):
-        super().__init__(
-            n_clusters,
-            autoencoder,
-            init,
-            n_init,
-            1.0,
-            update_interval,
-            tol,
-            max_iter,
-            batch_size,
-            lr,
-            reseed,
-            precision,
-            device,
-            random_state,
-            verbose,
-        )
-        self.lam = lam
+        self.n_clusters, self.autoencoder = n_clusters, autoencoder
+        self.init, self.n_init = init, n_init
+        self.lam, self.start_count = lam, start_count
+        self.update_interval, self.tol, self.max_iter = update_interval, tol, max_iter
+        self.batch_size, self.lr, self.reseed = batch_size, lr, reseed
+        self.precision, self.device = precision, device
+        self.random_state, self.verbose = random_state, verbose
 
     def _optimizer(self, mu):
-        self._counts = torch.full(
-            (len(mu),), 100.0, device=mu.device
-        )  # as in the authors' code: the start weighs as much as 100 images
+        self._counts = torch.full((len(mu),), float(self.start_count), device=mu.device)
         return make_optimizer("adam", self.network_.parameters(), self.lr)
 
     def _loss(self, x, p, mu):
         with autocast(x.device, self.precision):
             z, reconstruction = self.network_(x)
         z, assigned = z.float(), nearest_centre(z.detach().float(), mu)
-        loss = reconstruction_loss(x, reconstruction) + self.lam / x.shape[1] * kmeans_loss(
-            z, mu.detach(), assigned
-        )
+        pull = self.lam / x.shape[1] * kmeans_loss(z, mu.detach(), assigned)
+        loss = reconstruction_loss(x, reconstruction) + pull
         with torch.no_grad():
             centres, self._counts = running_means(mu, self._counts, z, assigned)
             mu.copy_(centres)
@@ -165,7 +314,10 @@ class DCN(DEC):
 
 # %% ../nbs/22_related.ipynb #87eadde2
 def mixture_log_joint(z: Tensor, log_pi: Tensor, mu: Tensor, log_var: Tensor) -> Tensor:
-    "Logarithm of p(z, c), (n, k), of `z` (n, d) under Gaussians with means `mu` (k, d) and log variances (k, d), weighted by `log_pi` (k,)."
+    """Log of p(z, c), (n, k), of z (n, d) under a mixture of diagonal Gaussians.
+
+    With log weights (k,), means mu (k, d) and log variances (k, d).
+    """
     squared = (z[:, None] - mu).square() / log_var.exp() + log_var + math.log(2 * math.pi)
     return log_pi - squared.sum(-1) / 2
 
@@ -178,20 +330,50 @@ def mixture_kl(
     mu: Tensor,
     mixture_log_var: Tensor,
 ) -> Tensor:
-    "KL (n,) between q(z | x) q(c | x), a Gaussian (n, d) and `gamma` (n, k), and the mixture's p(z, c) (VaDE, eq. 12)."
-    squared = (
-        log_var.exp()[:, None] + (mean[:, None] - mu).square()
-    ) / mixture_log_var.exp() + mixture_log_var
+    """KL (n,) between q(z | x) q(c | x) and the mixture's p(z, c) (VaDE, eq. 12).
+
+    q(z | x) is a Gaussian with `mean` and `log_var` (n, d), q(c | x) is `gamma` (n, k).
+    """
+    squared = log_var.exp()[:, None] + (mean[:, None] - mu).square()
+    squared = squared / mixture_log_var.exp() + mixture_log_var
     to_gaussians = (gamma * squared.sum(-1)).sum(1) / 2
-    return (
-        to_gaussians
-        - (1 + log_var).sum(1) / 2
-        + (gamma * (gamma.clamp_min(1e-10).log() - log_pi)).sum(1)
-    )
+    to_weights = (gamma * (gamma.clamp_min(1e-10).log() - log_pi)).sum(1)
+    return to_gaussians - (1 + log_var).sum(1) / 2 + to_weights
 
 # %% ../nbs/22_related.ipynb #f42e2dc1
 class BernoulliAutoencoder(Autoencoder):
-    "As `Autoencoder`, for values in [0, 1]: the decoder gives logits, and the loss is their cross-entropy, mean over features (VaDE, sec. 3.2)."
+    """Dense autoencoder of values in [0, 1] whose decoder gives logits (VaDE, sec. 3.2).
+
+    The loss is their cross-entropy, mean over features.
+
+    Parameters
+    ----------
+    n_components : int, default=10
+        Width of the embedding.
+    hidden : sequence of int, default=(500, 500, 2000)
+        Widths between input and embedding; the decoder is the mirror (DEC, sec. 4.3).
+    epochs : int, default=50
+    batch_size : int, default=256
+    optimizer : {"adam", "sgd"}, default="adam"
+    lr : float, default=0.001
+        Learning rate; SGD wants about 1, since the error is a mean over pixels.
+    momentum : float, default=0.9
+        Of SGD.
+    precision : {"float32", "bfloat16", "auto"}, default="float32"
+        Type of the matrix products in training; embeddings are always computed in float32
+        (convolutions on a GPU in TF32, as PyTorch does).
+    device : str, default="auto"
+    random_state : int, RandomState or None, default=None
+    verbose : bool, default=False
+        Show a progress bar.
+
+    Attributes
+    ----------
+    network_ : AutoencoderNet
+    n_features_in_ : int
+    history_ : list of dict
+        `epoch`, `loss` and, if `held_out` was given, `held_out_loss`.
+    """
 
     def _loss(self, x):
         with autocast(x.device, self.precision):
@@ -204,19 +386,15 @@ class BernoulliAutoencoder(Autoencoder):
 
 
 class VaDENet(nn.Module):
-    "Encoder and decoder of an autoencoder, a second output for the log variance, and a mixture of diagonal Gaussians."
+    "Encoder, with a second output for the log variance, decoder, and a mixture of Gaussians."
 
     def __init__(self, n_clusters: int, *sizes: int):
         super().__init__()
-        self.encoder, self.decoder, self.log_var = (
-            mlp(*sizes),
-            mlp(*reversed(sizes)),
-            nn.Linear(sizes[-2], sizes[-1]),
-        )
-        self.weights, self.mu, self.mixture_log_var = (
-            nn.Parameter(torch.zeros(shape))
-            for shape in (n_clusters, (n_clusters, sizes[-1]), (n_clusters, sizes[-1]))
-        )
+        self.encoder, self.decoder = mlp(*sizes), mlp(*reversed(sizes))
+        self.log_var = nn.Linear(sizes[-2], sizes[-1])
+        self.weights = nn.Parameter(torch.zeros(n_clusters))
+        self.mu = nn.Parameter(torch.zeros(n_clusters, sizes[-1]))
+        self.mixture_log_var = nn.Parameter(torch.zeros(n_clusters, sizes[-1]))
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         "Mean and log variance (n, n_components) of the embedding of x (n, d)."
@@ -227,24 +405,44 @@ class VaDENet(nn.Module):
         "Logarithm of the weights, means and log variances."
         return self.weights.log_softmax(0), self.mu, self.mixture_log_var
 
+    def posterior(self, x: Tensor) -> Tensor:
+        "p(c | z) (n, n_clusters) at the mean embedding of x (n, d) (VaDE, eq. 16)."
+        return mixture_log_joint(self.encode(x)[0], *self.mixture()).softmax(1)
+
+    def set_mixture(self, weights, means, variances) -> None:
+        "Take the parameters of a mixture, as arrays."
+        with torch.no_grad():
+            self.weights.copy_(torch.from_numpy(np.log(weights)))
+            self.mu.copy_(torch.from_numpy(means))
+            self.mixture_log_var.copy_(torch.from_numpy(np.log(variances)))
+
 # %% ../nbs/22_related.ipynb #18892c8c
-class VaDE(AEKMeans):
-    """Variational deep embedding (Jiang, Zheng, Tan, Tang, Zhou: Variational deep embedding, IJCAI 2017).
+class VaDE(
+    ClassNamePrefixFeaturesOutMixin, SafeModel, ClusterMixin, TransformerMixin, BaseEstimator
+):
+    """Variational deep embedding (Jiang, Zheng, Tan, Tang, Zhou, IJCAI 2017).
 
     Parameters
     ----------
     n_clusters : int, default=10
         Gaussians in the mixture.
     autoencoder : BernoulliAutoencoder or None, default=None
-        A fitted one is copied and used as the start; another is fitted first; None means ``BernoulliAutoencoder()``.
+        A fitted one is copied and used as the start; another is fitted first; None means
+        ``BernoulliAutoencoder()``.
     n_init : int, default=20
         Restarts of the Gaussian mixture on the start's embeddings.
     epochs : int, default=30
     batch_size : int, default=256
     lr : float, default=0.002
-        Step size of Adam, times 0.9 every ten epochs (sec. 4.2).
-    precision, device, random_state, verbose
-        As in `DEC`.
+        Learning rate of Adam (sec. 4.2).
+    decay, decay_epochs : float and int, default=0.9, 10
+        The learning rate is multiplied by `decay` every `decay_epochs`.
+    precision : {"float32", "bfloat16", "auto"}, default="float32"
+        Type of the matrix products in training; answers are always computed in float32.
+    device : str, default="auto"
+    random_state : int, RandomState or None, default=None
+    verbose : bool, default=False
+        Show a progress bar.
 
     Attributes
     ----------
@@ -257,38 +455,78 @@ class VaDE(AEKMeans):
     def __init__(
         self,
         n_clusters=10,
+        *,
         autoencoder=None,
         n_init=20,
         epochs=30,
         batch_size=256,
         lr=0.002,
-        precision="auto",
+        decay=0.9,
+        decay_epochs=10,
+        precision="float32",
         device="auto",
         random_state=None,
         verbose=False,
     ):
-        super().__init__(n_clusters, autoencoder, n_init, device, random_state)
-        self.epochs, self.batch_size, self.lr, self.precision, self.verbose = (
-            epochs,
-            batch_size,
-            lr,
-            precision,
-            verbose,
-        )
-
-    def _pretrained(self, X, seed):
-        start = self.autoencoder or BernoulliAutoencoder(
-            precision=self.precision, device=self.device
-        )
-        if isinstance(start, BernoulliAutoencoder):
-            return AEKMeans(self.n_clusters, start, device=self.device)._pretrained(X, seed)
-        raise InputError(
-            f"autoencoder is a {type(start).__name__}; VaDE starts from a BernoulliAutoencoder, whose decoder gives logits."
-        )
+        self.n_clusters, self.autoencoder, self.n_init = n_clusters, autoencoder, n_init
+        self.epochs, self.batch_size, self.lr = epochs, batch_size, lr
+        self.decay, self.decay_epochs = decay, decay_epochs
+        self.precision, self.device = precision, device
+        self.random_state, self.verbose = random_state, verbose
 
     def _build_network(self):
         shape = self.autoencoder or BernoulliAutoencoder()
         return VaDENet(self.n_clusters, self.n_features_in_, *shape.hidden, shape.n_components)
+
+    def fit(self, X, y=None):
+        "Start from autoencoder and mixture, then maximise the bound on X (n, d) in [0, 1]."
+        X = check_vectors(self, X, reset=True)
+        check_n_clusters(X, self.n_clusters)
+        check_at_least(1, epochs=self.epochs, batch_size=self.batch_size)
+        if X.min() < -1e-5 or X.max() > 1 + 1e-5:
+            raise InputError(
+                f"X runs from {X.min():.3g} to {X.max():.3g}; VaDE expects values in [0, 1]."
+            )
+        with seeded(self.random_state) as seed, explain_out_of_memory(self):
+            self._start(X, seed)
+            self._train(torch.as_tensor(X, device=pick_device(self.device)))
+        return self
+
+    def _start(self, X, seed):
+        "Take the autoencoder's weights and a Gaussian mixture fitted to its embeddings."
+        options = dict(precision=self.precision, device=self.device)
+        start = self.autoencoder or BernoulliAutoencoder(**options)
+        if not isinstance(start, BernoulliAutoencoder):
+            raise InputError(
+                f"autoencoder is a {type(start).__name__}; VaDE starts from a "
+                "BernoulliAutoencoder, whose decoder gives logits."
+            )
+        pretrained = pretrained_network(start, X, self.device, seed)
+        self.network_ = self._build_network().to(pick_device(self.device))
+        known = self.network_.state_dict() | pretrained.state_dict()
+        self.network_.load_state_dict(known)
+        mixture = GaussianMixture(
+            self.n_clusters, covariance_type="diag", n_init=self.n_init, random_state=seed
+        ).fit(embed(self.network_, X))
+        self.network_.set_mixture(mixture.weights_, mixture.means_, mixture.covariances_)
+
+    def _train(self, X):
+        optimizer, self.history_ = make_optimizer("adam", self.network_.parameters(), self.lr), []
+        schedule = torch.optim.lr_scheduler.StepLR(optimizer, self.decay_epochs, self.decay)
+        for epoch in tqdm(range(self.epochs), "VaDE", disable=not self.verbose, mininterval=5):
+            losses, kls = [], []
+            for batch in batches(len(X), self.batch_size, X.device):
+                loss, kl = self._bound(X[batch])
+                descend(optimizer, loss.mean())
+                losses.append(loss.detach())
+                kls.append(kl.detach())
+            schedule.step()
+            loss, kl = float(torch.cat(losses).mean()), float(torch.cat(kls).mean())
+            check_not_diverged(self, loss)
+            self.labels_ = self._posterior(X).argmax(1)
+            smallest = int(np.bincount(self.labels_, minlength=self.n_clusters).min())
+            line = {"epoch": epoch + 1, "loss": loss, "kl": kl, "smallest_cluster": smallest}
+            self.history_.append(line)
 
     def _bound(self, x):
         "Negative bound and its KL part (n,), both divided by the number of features."
@@ -298,117 +536,39 @@ class VaDE(AEKMeans):
         z = mean + (log_var / 2).exp() * torch.randn_like(mean)
         with autocast(x.device, self.precision):
             logits = self.network_.decoder(z)
-        kl = (
-            mixture_kl(mean, log_var, mixture_log_joint(z, *mixture).softmax(1), *mixture)
-            / x.shape[1]
-        )
-        return F.binary_cross_entropy_with_logits(logits.float(), x, reduction="none").mean(
-            1
-        ) + kl, kl
+        gamma = mixture_log_joint(z, *mixture).softmax(1)
+        kl = mixture_kl(mean, log_var, gamma, *mixture) / x.shape[1]
+        drawn = F.binary_cross_entropy_with_logits(logits.float(), x, reduction="none").mean(1)
+        return drawn + kl, kl
 
-# %% ../nbs/22_related.ipynb #d5bc32be
-def _fit_vade(self, X, y=None):
-    "Start from the autoencoder and a Gaussian mixture, then maximise the bound on X (n, d) in [0, 1]; `y` is ignored."
-    given, X = X, check_vectors(self, X, reset=True)
-    check_n_clusters(X, self.n_clusters)
-    check_at_least(1, epochs=self.epochs, batch_size=self.batch_size)
-    if X.min() < -1e-5 or X.max() > 1 + 1e-5:
-        raise InputError(
-            f"X runs from {X.min():.3g} to {X.max():.3g}; VaDE expects values in [0, 1]."
-        )
-    with seeded(self.random_state) as seed:
-        self._start(given, X, seed)
-        X, self.history_ = torch.as_tensor(X, device=pick_device(self.device)), []
-        optimizer = make_optimizer("adam", self.network_.parameters(), self.lr)
-        schedule = torch.optim.lr_scheduler.StepLR(optimizer, 10, 0.9)
-        for epoch in tqdm(range(self.epochs), "VaDE", disable=not self.verbose, mininterval=5):
-            losses, kls = zip(
-                *(
-                    self._step(X[batch], optimizer)
-                    for batch in batches(len(X), self.batch_size, X.device)
-                )
-            )
-            schedule.step()
-            loss, kl = (float(torch.cat(parts).mean()) for parts in (losses, kls))
-            check_not_diverged(self, loss)
-            self.labels_ = self._posterior(X).argmax(1).cpu().numpy()
-            self.history_.append(
-                {
-                    "epoch": epoch + 1,
-                    "loss": loss,
-                    "kl": kl,
-                    "smallest_cluster": int(
-                        np.bincount(self.labels_, minlength=self.n_clusters).min()
-                    ),
-                }
-            )
-    return self
+    def _posterior(self, X):
+        return apply_in_batches(self.network_.posterior, X).cpu().numpy()
 
+    @property
+    def _n_features_out(self):  # for `get_feature_names_out`
+        return self.network_.mu.shape[1]
 
-def _start(self, given, X, seed):
-    "Take the autoencoder's weights and a Gaussian mixture fitted to its embeddings."
-    start = self._pretrained(X, seed)
-    self.network_ = self._build_network().to(pick_device(self.device))
-    self.network_.load_state_dict(self.network_.state_dict() | start.state_dict())
-    found = GaussianMixture(
-        self.n_clusters, covariance_type="diag", n_init=self.n_init, random_state=seed
-    ).fit(self.transform(given))
-    with torch.no_grad():
-        for ours, theirs in zip(
-            (self.network_.weights, self.network_.mu, self.network_.mixture_log_var),
-            (np.log(found.weights_), found.means_, np.log(found.covariances_)),
-        ):
-            ours.copy_(torch.from_numpy(theirs))
+    def transform(self, X):
+        "Mean embedding (n, n_components) of X (n, d), float32."
+        check_is_fitted(self)
+        return embed(self.network_, check_vectors(self, X))
 
-# %% ../nbs/22_related.ipynb #f1a962f2
-def _step(self, x, optimizer):
-    loss, kl = self._bound(x)
-    optimizer.zero_grad()
-    loss.mean().backward()
-    optimizer.step()
-    return loss.detach(), kl.detach()
+    def predict_proba(self, X):
+        "Probability of each cluster (n, n_clusters) for X (n, d)."
+        check_is_fitted(self)
+        device = next(self.network_.parameters()).device
+        return self._posterior(torch.as_tensor(check_vectors(self, X), device=device))
 
-
-@torch.no_grad()
-def _posterior(self, X):
-    "p(c | z) (n, n_clusters) at the mean embedding of X (VaDE, eq. 16)."
-    return apply_in_batches(
-        lambda x: mixture_log_joint(self.network_.encode(x)[0], *self.network_.mixture()).softmax(
-            1
-        ),
-        X,
-    )
-
-
-def _predict_proba(self, X):
-    "Probability of each cluster (n, n_clusters) for X (n, d)."
-    check_is_fitted(self)
-    return (
-        self._posterior(
-            torch.as_tensor(check_vectors(self, X), device=next(self.network_.parameters()).device)
-        )
-        .cpu()
-        .numpy()
-    )
-
-
-def _predict(self, X):
-    "Cluster (n,) of each of X (n, d)."
-    return self.predict_proba(X).argmax(1)
-
-
-VaDE.fit, VaDE._start, VaDE._step, VaDE._posterior, VaDE.predict_proba, VaDE.predict = (
-    _fit_vade,
-    _start,
-    _step,
-    _posterior,
-    _predict_proba,
-    _predict,
-)
+    def predict(self, X):
+        "Cluster (n,) of each of X (n, d)."
+        return self.predict_proba(X).argmax(1)
 
 # %% ../nbs/22_related.ipynb #d77e29a2
 def cauchy_schwarz(kernel: Tensor, A: Tensor) -> Tensor:
-    "Mean cosine between the densities of two clusters, from a kernel (n, n) and memberships A (n, k) (DDC, sec. 3.1): 0 apart, 1 the same."
+    """Mean cosine between the densities of two clusters (DDC, sec. 3.1): 0 apart, 1 the same.
+
+    From a kernel (n, n) and memberships A (n, k).
+    """
     inner = A.T @ kernel @ A
     norm = inner.diagonal().clamp_min(1e-9).sqrt()
     cosine = inner / (norm[:, None] * norm)
@@ -416,15 +576,16 @@ def cauchy_schwarz(kernel: Tensor, A: Tensor) -> Tensor:
 
 
 def gaussian_kernel(h: Tensor, share: float = 0.15) -> Tensor:
-    "Gaussian kernel (n, n) between features h (n, d), its width `share` of the median distance (DDC, sec. 4.2)."
-    squared = torch.cdist(h, h, compute_mode="donot_use_mm_for_euclid_dist").square()
+    "Gaussian kernel (n, n) of h (n, d), its width a share of the median distance (DDC, sec. 4.2)."
+    exact = "donot_use_mm_for_euclid_dist"
+    squared = torch.cdist(h, h, compute_mode=exact).square()
     width = share * squared.detach().median().sqrt()
     return torch.exp(-squared / (2 * width.square()).clamp_min(1e-9))
 
 
-def ddc_loss(h: Tensor, A: Tensor) -> Tensor:
+def ddc_loss(h: Tensor, A: Tensor, share: float = 0.15) -> Tensor:
     "The three terms of DDC for features h (n, d) and memberships A (n, k)."
-    kernel, corners = gaussian_kernel(h), torch.eye(A.shape[1], device=A.device)
+    kernel, corners = gaussian_kernel(h, share), torch.eye(A.shape[1], device=A.device)
     pairs = (A @ A.T).triu(1).sum() * 2 / (len(A) * (len(A) - 1))
     closeness = torch.exp(-(A[:, None] - corners).square().sum(-1))
     return cauchy_schwarz(kernel, A) + pairs + cauchy_schwarz(kernel, closeness)
@@ -435,13 +596,13 @@ class DDCNet(nn.Module):
 
     def __init__(self, n_clusters: int, n_features: int, images: bool, n_hidden: int = 100):
         super().__init__()
-        self.encoder = (
-            nn.Sequential(nn.Unflatten(1, (1, 28, 28)), ConvEncoder())
-            if images
-            else nn.Sequential(nn.Linear(n_features, ConvEncoder.n_features), nn.ReLU())
-        )
+        width = ConvEncoder.n_features
+        if images:
+            self.encoder = nn.Sequential(nn.Unflatten(1, (1, 28, 28)), ConvEncoder())
+        else:
+            self.encoder = nn.Sequential(nn.Linear(n_features, width), nn.ReLU())
         self.features = nn.Sequential(
-            nn.Linear(ConvEncoder.n_features, n_hidden), nn.ReLU(), nn.BatchNorm1d(n_hidden)
+            nn.Linear(width, n_hidden), nn.ReLU(), nn.BatchNorm1d(n_hidden)
         )
         self.answer = nn.Linear(n_hidden, n_clusters)
 
@@ -451,20 +612,33 @@ class DDCNet(nn.Module):
         return h, self.answer(h).softmax(1)
 
 # %% ../nbs/22_related.ipynb #45989ba7
-class DDC(SafeModel, ClusterMixin, TransformerMixin, BaseEstimator):
-    """Deep divergence-based clustering (Kampffmeyer et al.: Deep divergence-based approach to clustering, Neural Networks 2019).
+class DDC(
+    ClassNamePrefixFeaturesOutMixin, SafeModel, ClusterMixin, TransformerMixin, BaseEstimator
+):
+    """Deep divergence-based clustering (Kampffmeyer et al., Neural Networks 2019).
 
-    No pretraining: an encoder with a softmax, trained by Adam on `ddc_loss` from `n_init` random starts, of which the one with the lowest loss is kept.
+    No pretraining: an encoder with a softmax, trained by Adam on `ddc_loss` from `n_init` random
+    starts, of which the one with the lowest loss is kept.
 
     Parameters
     ----------
     n_clusters : int, default=10
     n_init : int, default=3
+        Random starts.
     epochs : int, default=10
     batch_size : int, default=256
     lr : float, default=0.001
-    precision, device, random_state, verbose
-        As in `DEC`.
+        Learning rate.
+    kernel_width : float, default=0.15
+        Of the Gaussian kernel, as a share of the median distance.
+    n_hidden : int, default=100
+        Features.
+    precision : {"float32", "bfloat16", "auto"}, default="float32"
+        Type of the matrix products in training; answers are always computed in float32.
+    device : str, default="auto"
+    random_state : int, RandomState or None, default=None
+    verbose : bool, default=False
+        Show a progress bar.
 
     Attributes
     ----------
@@ -478,108 +652,84 @@ class DDC(SafeModel, ClusterMixin, TransformerMixin, BaseEstimator):
     def __init__(
         self,
         n_clusters=10,
+        *,
         n_init=3,
         epochs=10,
         batch_size=256,
         lr=0.001,
-        precision="auto",
+        kernel_width=0.15,
+        n_hidden=100,
+        precision="float32",
         device="auto",
         random_state=None,
         verbose=False,
     ):
-        self.n_clusters, self.n_init, self.epochs, self.batch_size, self.lr = (
-            n_clusters,
-            n_init,
-            epochs,
-            batch_size,
-            lr,
-        )
-        self.precision, self.device, self.random_state, self.verbose = (
-            precision,
-            device,
-            random_state,
-            verbose,
-        )
+        self.n_clusters, self.n_init, self.epochs = n_clusters, n_init, epochs
+        self.batch_size, self.lr, self.kernel_width = batch_size, lr, kernel_width
+        self.n_hidden, self.precision, self.device = n_hidden, precision, device
+        self.random_state, self.verbose = random_state, verbose
 
     def _build_network(self):
-        return DDCNet(self.n_clusters, self.n_features_in_, images=self.n_features_in_ == 784)
+        images = self.n_features_in_ == 784
+        return DDCNet(self.n_clusters, self.n_features_in_, images, self.n_hidden)
+
+    def fit(self, X, y=None):
+        "Train networks on X (n, d), keep the one whose last epoch had the lowest loss."
+        X = check_vectors(self, X, reset=True)
+        check_n_clusters(X, self.n_clusters)
+        check_at_least(1, n_init=self.n_init, epochs=self.epochs)
+        check_at_least(2, batch_size=self.batch_size)
+        if len(X) < 2:
+            raise InputError("X has n_samples=1; DDC compares images, expected at least 2.")
+        points, self.history_, best = torch.as_tensor(X, device=pick_device(self.device)), [], None
+        with seeded(self.random_state), explain_out_of_memory(self):
+            for start in range(self.n_init):
+                network = self._build_network().to(points.device)
+                loss = self._train(network, points, start)
+                if best is None or loss < best:
+                    best, self.network_ = loss, network
+        self.labels_ = self.predict(X)
+        return self
+
+    def _train(self, network, X, start):
+        "Train one network; returns the mean loss of its last epoch."
+        optimizer, name = make_optimizer("adam", network.parameters(), self.lr), f"DDC, {start + 1}"
+        for epoch in tqdm(range(self.epochs), name, disable=not self.verbose, mininterval=5):
+            losses, sizes = [], torch.zeros(self.n_clusters, device=X.device)
+            for batch in batches(len(X), self.batch_size, X.device):
+                if len(batch) < 2:
+                    continue  # a pair is the least that can be compared
+                with autocast(X.device, self.precision):
+                    h, A = network(X[batch])
+                loss = ddc_loss(h.float(), A.float(), self.kernel_width)
+                descend(optimizer, loss)
+                losses.append(loss.detach())
+                sizes += torch.bincount(A.detach().argmax(1), minlength=self.n_clusters)
+            mean = float(torch.stack(losses).mean())
+            check_not_diverged(self, mean)
+            line = {"start": start, "epoch": epoch + 1, "loss": mean}
+            self.history_.append(line | {"smallest_cluster": int(sizes.min())})
+        network.eval()
+        return mean
+
+    def _apply(self, X, which):
+        check_is_fitted(self)
+        device = next(self.network_.parameters()).device
+        X = torch.as_tensor(check_vectors(self, X), device=device)
+        return apply_in_batches(lambda x: self.network_(x)[which], X, 250).cpu().numpy()
+
+    @property
+    def _n_features_out(self):  # for `get_feature_names_out`
+        return self.network_.answer.in_features
+
+    def transform(self, X):
+        "Features (n, n_hidden) of X (n, d)."
+        return self._apply(X, 0)
+
+    def predict_proba(self, X):
+        "Probability of each cluster (n, n_clusters) for X (n, d)."
+        return self._apply(X, 1)
 
     def predict(self, X):
         "Cluster (n,) of each of X (n, d)."
         return self.predict_proba(X).argmax(1)
-
-# %% ../nbs/22_related.ipynb #5649c8be
-def _fit_ddc(self, X, y=None):
-    "Train `n_init` networks on X (n, d) and keep the one whose last epoch had the lowest loss; `y` is ignored."
-    given, X = X, check_vectors(self, X, reset=True)
-    check_n_clusters(X, self.n_clusters)
-    check_at_least(1, n_init=self.n_init, epochs=self.epochs)
-    check_at_least(2, batch_size=self.batch_size)
-    if len(X) < 2:
-        raise InputError("X has n_samples=1; DDC compares images, expected at least 2.")
-    X, self.history_, best = torch.as_tensor(X, device=pick_device(self.device)), [], math.inf
-    with seeded(self.random_state):
-        for start in range(self.n_init):
-            network = self._build_network().to(X.device)
-            loss = self._train(network, X, start)
-            if loss < best:
-                best, self.network_ = loss, network
-    self.labels_ = self.predict(given)
-    return self
-
-# %% ../nbs/22_related.ipynb #b23b12c0
-def _train(self, network, X, start):
-    "Train one network; returns the mean loss of its last epoch."
-    optimizer = make_optimizer("adam", network.parameters(), self.lr)
-    for epoch in tqdm(
-        range(self.epochs), f"DDC, start {start + 1}", disable=not self.verbose, mininterval=5
-    ):
-        losses, sizes = [], torch.zeros(self.n_clusters, device=X.device)
-        for batch in batches(len(X), self.batch_size, X.device):
-            if len(batch) < 2:
-                continue  # a pair is the least that can be compared
-            with autocast(X.device, self.precision):
-                h, A = network(X[batch])
-            loss = ddc_loss(h.float(), A.float())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.detach())
-            sizes += torch.bincount(A.detach().argmax(1), minlength=self.n_clusters)
-        mean_loss = float(torch.stack(losses).mean())
-        check_not_diverged(self, mean_loss)
-        self.history_.append(
-            {
-                "start": start,
-                "epoch": epoch + 1,
-                "loss": mean_loss,
-                "smallest_cluster": int(sizes.min()),
-            }
-        )
-    network.eval()
-    return mean_loss
-
-# %% ../nbs/22_related.ipynb #0d5fcdb2
-def _answers(self, X, which):
-    check_is_fitted(self)
-    X = torch.as_tensor(check_vectors(self, X), device=next(self.network_.parameters()).device)
-    return apply_in_batches(lambda x: self.network_(x)[which], X, 250).cpu().numpy()
-
-
-def _transform_ddc(self, X):
-    "Features (n, 100) of X (n, d)."
-    return self._answers(X, 0)
-
-
-def _predict_proba_ddc(self, X):
-    "Probability of each cluster (n, n_clusters) for X (n, d)."
-    return self._answers(X, 1)
-
-
-DDC.fit, DDC._train, DDC._answers, DDC.transform, DDC.predict_proba = (
-    _fit_ddc,
-    _train,
-    _answers,
-    _transform_ddc,
-    _predict_proba_ddc,
-)
