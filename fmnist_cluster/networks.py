@@ -156,7 +156,8 @@ class ClusterNet(nn.Module):
         "The network whose tensors `state` holds, its sizes read off them."
         n_heads, n_clusters = state["order"].shape
         biases = [k for k in state if k.startswith("heads.0.") and k.endswith(".bias")]
-        hidden = [len(state[key]) for key in biases][:-1]
+        biases.sort(key=lambda key: int(key.split(".")[2]))
+        hidden = [len(state[key]) for key in biases[:-1]]
         with torch.random.fork_rng([]):
             network = cls(n_clusters, n_heads, hidden, encoder)
         network.load_state_dict(state)
