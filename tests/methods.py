@@ -13,8 +13,8 @@ from fmnist_cluster.baseline import RandomAssignment, kmeans
 from fmnist_cluster.core import plain
 from fmnist_cluster.data import load_images, to_vectors
 from fmnist_cluster.dec import DEC, IDEC
-from fmnist_cluster.related import DCN, DDC, BernoulliAutoencoder, VaDE
 from fmnist_cluster.pseudo_label import ContrastiveClassifier, PseudoLabelClassifier
+from fmnist_cluster.related import DCN, DDC, BernoulliAutoencoder, VaDE
 
 COMMON = dict(device="cpu", random_state=0)
 SMALL = Autoencoder(n_components=4, hidden=(32,), epochs=2, **COMMON)

@@ -15,7 +15,7 @@ import run_book
 import stage as one_stage
 from conftest import call, copy_project
 from nbformat.v4 import new_code_cell, new_notebook
-from small_book import environment, notebook, small_project  # noqa: F401, a fixture
+from small_book import environment, notebook
 
 from fmnist_cluster.core import InputError, Stage, completed, load_artefact
 

@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
+from conftest import ROOT, tree_status
 
-ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 LOADING = {
     ("img", "src"),
@@ -30,8 +30,6 @@ LOADING = {
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
-
-sys.path.insert(0, str(ROOT / "tools"))
 
 
 # the README
@@ -159,7 +157,7 @@ class PageReader(HTMLParser):
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     "The plain site, built as `make docs` builds it where there is no Quarto, git's status before and after, and the seconds of computing."
-    folder, before, used = tmp_path_factory.mktemp("site") / "_docs", git_status(), computed()
+    folder, before, used = tmp_path_factory.mktemp("site") / "_docs", tree_status(), computed()
     build = subprocess.run(
         [sys.executable, "tools/build_docs.py", "--plain", "--out", folder],
         cwd=ROOT,
@@ -167,7 +165,7 @@ def built(tmp_path_factory):
         text=True,
     )
     assert build.returncode == 0, build.stderr[-3000:]
-    return folder, before, git_status(), computed() - used
+    return folder, before, tree_status(), computed() - used
 
 
 @pytest.fixture(scope="module")
@@ -179,12 +177,6 @@ def computed() -> float:
     "Seconds of computing that the programs started here have used; unlike the clock, no matter what else runs on the machine."
     times = os.times()
     return times.children_user + times.children_system
-
-
-def git_status():
-    return subprocess.run(
-        ["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 "No label and no test image reaches a fit: with labels shuffled or gone and test images spoilt, every method finds the very same clusters."
 
-import gzip
-import hashlib
 import json
 
 import numpy as np
@@ -9,13 +7,8 @@ import pytest
 import yaml
 from book import READS
 from conftest import ROOT, call
-from methods import ESTIMATORS, ON_IMAGES, digest
+from digit_files import VARIANTS, write_files
 from safetensors.numpy import load_file
-from sklearn.base import clone
-
-from fmnist_cluster import data
-from fmnist_cluster.core import InputError, Stage
-from fmnist_cluster.data import load_images, load_labels, to_vectors
 
 TRAINING = [chapter for chapter in READS if "03" <= chapter[:2] <= "07"]
 
@@ -134,96 +127,6 @@ def test_the_same_facts_are_recorded(chapter, book, shuffled):
         for base in (book.base / "seed=42", shuffled)
     )
     assert once == again and "methods" in once
-
-
-# the files themselves
-
-
-def write_files(folder, n_train, n_test, labels="as they are", test_images="as they are"):
-    "Digits as files of Fashion-MNIST's format below `folder`; returns their names and checksums, as torchvision keeps them."
-    raw, draw, known = folder / "FashionMNIST" / "raw", np.random.default_rng(0), []
-    raw.mkdir(parents=True)
-    for split, part, n in (("train", "train", n_train), ("test", "t10k", n_test)):
-        images, classes = (
-            load_images("digits", split)[:n],
-            load_labels("digits", split)[:n].astype(np.uint8),
-        )
-        if labels == "shuffled":
-            classes = draw.permutation(classes)
-        if split == "test" and test_images == "noise":
-            images = draw.integers(0, 256, images.shape, dtype=np.uint8)
-        for kind, content in (
-            ("images", bytes(16) + images.tobytes()),
-            ("labels", bytes(8) + classes.tobytes()),
-        ):
-            file = raw / f"{part}-{kind}-idx{3 if kind == 'images' else 1}-ubyte.gz"
-            file.write_bytes(gzip.compress(content, mtime=0))
-            known.append((file.name, hashlib.md5(file.read_bytes()).hexdigest()))
-            if kind == "labels" and labels == "gone":
-                file.unlink()
-    return known
-
-
-BY_EMBEDDING = (
-    "ae",
-    "ddc",
-)  # the one has no clusters, the other may find a single one in so few images, which no noise changes
-VARIANTS = {
-    "undisturbed": {},
-    "labels shuffled": {"labels": "shuffled"},
-    "labels gone": {"labels": "gone"},
-    "test images noise": {"test_images": "noise"},
-}
-variants = pytest.mark.parametrize(
-    "variant", [variant for variant in VARIANTS if variant != "undisturbed"]
-)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    "For each variant of the files, what every method finds by way of a stage: digest of the train labels (of the embedding, where there are none), and of the test ones."
-    found = {}
-    for variant, change in VARIANTS.items():
-        folder = tmp_path_factory.mktemp("files")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                data._IDX_SETS["fashion_mnist"],
-                "resources",
-                write_files(folder / "data", 100, 30, **change),
-            )
-            patch.setattr(data, "_download", lambda *_: False)
-            for name, place in {"DATA": "data", "RUNS": "runs"}.items():
-                patch.setenv(f"FMNIST_CLUSTER_{name}", str(folder / place))
-            patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-            patch.setattr(data, "project_root", lambda folder=folder: folder)
-            if variant == "labels gone":
-                with pytest.raises(InputError, match="labels-idx1"):
-                    load_labels("fashion_mnist")
-            stage, images = (
-                Stage("06_dec_idec", dataset="fashion_mnist", seed=0, run="r"),
-                [load_images("fashion_mnist", split) for split in ("train", "test")],
-            )
-            for name, estimator in ESTIMATORS.items():
-                train, test = images if name in ON_IMAGES else map(to_vectors, images)
-                given = {"held_out": test} if name == "ae" else {}
-                model = stage.fit(name, clone(estimator), train, **given)
-                found[variant, name] = (
-                    digest(model.transform(train)) if name == "ae" else digest(model.labels_),
-                    digest(model.transform(test) if name in BY_EMBEDDING else model.predict(test)),
-                )
-    return found
-
-
-@variants
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_the_fit_is_the_same(name, variant, trained):
-    assert trained[variant, name][0] == trained["undisturbed", name][0]
-
-
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_the_noise_was_there(name, trained):
-    "Otherwise the test above would pass for nothing."
-    assert trained["test images noise", name][1] != trained["undisturbed", name][1]
 
 
 LONG = ["labels gone", "test images noise"]  # labels shuffled: above

@@ -8,8 +8,8 @@ from fmnist_cluster.ae_kmeans import AEKMeans
 from fmnist_cluster.autoencoder import Autoencoder, StackedAutoencoder
 from fmnist_cluster.baseline import RandomAssignment
 from fmnist_cluster.dec import DEC, IDEC
-from fmnist_cluster.related import DCN, DDC
 from fmnist_cluster.dec_questions import FixedEncoderDEC, PixelKMeans
+from fmnist_cluster.related import DCN, DDC
 
 small = partial(Autoencoder, n_components=2, hidden=(8,), epochs=1, batch_size=64, device="cpu")
 refined = dict(

@@ -9,7 +9,7 @@ import time
 import pytest
 import yaml
 from conftest import ROOT, call
-from small_book import environment, small_project  # noqa: F401, a fixture
+from small_book import environment
 
 NEEDED = ("slurmctld", "slurmd", "munged", "sbatch")
 pytestmark = [

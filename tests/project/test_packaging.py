@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, copy_project
 from PIL import Image
 
 MODULES = sorted(file.stem for file in (ROOT / "fmnist_cluster").glob("[a-z]*.py"))
@@ -17,20 +17,12 @@ MODULES = sorted(file.stem for file in (ROOT / "fmnist_cluster").glob("[a-z]*.py
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    "A wheel made from the sdist, as an index would get them; built from a copy, so the checkout gets no build folder."
+    """Make a wheel from the sdist, as an index would get them.
+
+    Built from a copy, so that the checkout gets no build folder.
+    """
     out, copy = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("copy") / "source"
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in listed.stdout.splitlines():
-        if not (ROOT / name).is_file() or name.startswith(("nbs/", "tests/")):
-            continue
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        (copy / name).write_bytes((ROOT / name).read_bytes())
+    copy_project(copy)
     process = subprocess.run(
         [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, copy],
         capture_output=True,

@@ -13,7 +13,7 @@ import pandas as pd
 import psutil
 import pytest
 from conftest import copy_project
-from small_book import environment, small_project  # noqa: F401, a fixture
+from small_book import environment
 
 pytestmark = pytest.mark.long
 
