@@ -16,7 +16,10 @@ VARIANTS = {
 
 
 def write_files(folder, n_train, n_test, labels="as they are", test_images="as they are"):
-    "Digits as files of Fashion-MNIST's format below `folder`; returns their names and checksums, as torchvision keeps them."
+    """Write digits as files of Fashion-MNIST's format below `folder`.
+
+    Returns their names and checksums, as torchvision keeps them.
+    """
     raw, draw, known = folder / "FashionMNIST" / "raw", np.random.default_rng(0), []
     raw.mkdir(parents=True)
     for split, part, n in (("train", "train", n_train), ("test", "t10k", n_test)):

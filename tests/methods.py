@@ -1,4 +1,7 @@
-"""Every method of the book, small. `python methods.py THREADS` fits them on digits and prints a digest of all that each fit found."""
+"""Every method of the book, small.
+
+`python methods.py THREADS` fits them on digits and prints a digest of all that each fit found.
+"""
 
 import hashlib
 import json
@@ -45,18 +48,18 @@ ESTIMATORS = ON_VECTORS | ON_IMAGES
 
 
 def samples(name, n=300, split="train"):
-    "The first `n` digits in the shape that the method takes."
+    "Return the first `n` digits in the shape that the method takes."
     images = load_images("digits", split)[:n]
     return images if name in ON_IMAGES else to_vectors(images)
 
 
 def answer(name, model, X):
-    "What a fitted model says of X: clusters, or an embedding where it has none."
+    "Return what a fitted model says of X: clusters, or an embedding where it has none."
     return model.transform(X) if name == "ae" else model.predict(X)
 
 
 def digest(*parts):
-    "Hash of arrays and plain values."
+    "Hash arrays and plain values."
     found = hashlib.sha256()
     for part in parts:
         found.update(
@@ -68,7 +71,7 @@ def digest(*parts):
 
 
 def found(name, model):
-    "Digest of everything that a fit found, and of what the model says of unseen images."
+    "Hash everything that a fit found, and what the model says of unseen images."
     tensors, values = model._state()
     return digest(
         *(tensors[key].numpy() for key in sorted(tensors)),
@@ -78,7 +81,7 @@ def found(name, model):
 
 
 def fit_all():
-    "Digest by method, k-means as the book calls it among them."
+    "Fit every method, k-means as the book calls it among them; digests by name."
     from sklearn.base import clone
 
     found_by = {

@@ -1,4 +1,8 @@
-"Files that are missing, cut or changed, disks that are full or read-only, two writers, too little memory: named or mended, never a wrong result."
+"""Damage is named or mended, never a wrong result.
+
+Files that are missing, cut or changed, disks that are full or read-only, two writers, little
+memory.
+"""
 
 import gzip
 import hashlib
@@ -94,9 +98,9 @@ def test_a_flipped_bit_is_noticed(name, position, bit, runs):
     path = runs.stage / name
     content = bytearray(path.read_bytes())
     place = int(position * len(content))
-    assume(
-        name != "metrics.json" or not 0 <= place - content.rindex(b'"sha256"') < 8
-    )  # this name lost, the check is lost and nothing else
+    if name == "metrics.json":
+        # this name lost, the check is lost and nothing else
+        assume(not 0 <= place - content.rindex(b'"sha256"') < 8)
     content[place] ^= 1 << bit
     with_content(path, bytes(content), lambda: refusal(lambda: read(path), str(path.parent)))
 
@@ -184,7 +188,7 @@ def test_a_damaged_fit_is_made_anew(name, tmp_path, monkeypatch):
 )
 @pytest.mark.parametrize("complete", [True, False])
 def test_a_damaged_pair_of_the_grid_is_made_anew(complete, name, harm, tmp_path, monkeypatch):
-    "Chapter 03 keeps its pairs one by one: noticed in a complete stage and in one that was broken off."
+    "Chapter 03 keeps its pairs one by one: noticed in a complete stage and in a broken one."
     monkeypatch.setenv("FMNIST_CLUSTER_RUNS", str(tmp_path))
     X, stage = samples("ae", N), Stage("03_baseline", **COMMON)
     file, made = stage.folder / name, (stage.folder / name).parent / "made.json"
@@ -238,7 +242,7 @@ def test_what_an_earlier_version_saved_can_be_read(tmp_path):
 
 @pytest.fixture
 def idx(tmp_path, monkeypatch):
-    "Files as Fashion-MNIST's, ten images each, known to torchvision by their checksums; no network."
+    "Make files as Fashion-MNIST's, ten images each, known by their checksums; no network."
     raw, resources = tmp_path / "data" / "FashionMNIST" / "raw", []
     raw.mkdir(parents=True)
     for part in ("train", "t10k"):
@@ -291,11 +295,8 @@ def test_harmed_data_is_named(harm, idx):
     path = idx / "t10k-images-idx3-ubyte.gz"
     harm(path)
     refusal(lambda: data.load_images("fashion_mnist", "test"), path.name)
-    assert data.load_images("fashion_mnist").shape == (
-        10,
-        28,
-        28,
-    )  # the other files are as good as before
+    # the other files are as good as before
+    assert data.load_images("fashion_mnist").shape == (10, 28, 28)
 
 
 def test_data_that_may_not_be_read_is_named(idx, monkeypatch):
@@ -331,9 +332,8 @@ def small_disk(tmp_path):
 
     yield mount
     while os.path.ismount(place):
-        subprocess.run(
-            ["umount", "-l", str(place)], check=True
-        )  # a stage may still hold its folder there
+        # lazily: a stage may still hold its folder there
+        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def figure():

@@ -1,4 +1,4 @@
-"The vector estimators keep scikit-learn's contract: its own checks, each by name, the exceptions with their reason."
+"The vector estimators keep scikit-learn's contract: its checks by name, exceptions with reason."
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"Bad input ends in one line that names what was given, what is expected and the remedy; and nothing is half written."
+"Bad input ends in one line: what was given, what is expected, the remedy; nothing is half written."
 
 import functools
 import gzip

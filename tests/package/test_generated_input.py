@@ -1,4 +1,4 @@
-"Whatever comes in, an estimator answers with a right result or with one line that says what it expects."
+"Whatever comes in, an estimator gives a right result or one line that says what it expects."
 
 import warnings
 
@@ -86,7 +86,8 @@ def samples(draw, *, images):
         )
     ):
         with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # casts that lose something: that is what they are for
+            # casts that lose something: that is what they are for
+            warnings.simplefilter("ignore")
             X = HARM[harm](X)
     if draw(st.booleans()):
         X.flags.writeable = False
@@ -104,7 +105,8 @@ def right_or_refused(make, X, k):
     "Fit and predict; a refusal must be one line of ValueError or TypeError, a result must be one."
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # few points, many clusters: k-means says so
+            # few points, many clusters: k-means says so
+            warnings.simplefilter("ignore")
             model = make(k).fit(X)
     except (ValueError, TypeError) as refusal:
         assert str(refusal) and "\n" not in str(refusal), refusal

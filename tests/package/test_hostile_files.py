@@ -33,7 +33,7 @@ class Bomb:
 
 
 def malicious(mark):
-    "Files that run code in readers that trust them."
+    "Return files that run code in readers that trust them."
     import io
 
     array, archive = io.BytesIO(), io.BytesIO()
@@ -70,7 +70,7 @@ def test_the_forged_files_would_run_where_they_are_trusted(tmp_path):
 
 @pytest.fixture(scope="module")
 def model():
-    "A small fitted model with all that can be in a file: a network, arrays, plain values, a model among the parameters."
+    "Fit a small model with all that a file can hold: network, arrays, plain values, a model."
     return AEKMeans(
         2,
         Autoencoder(2, (3,), epochs=1, device="cpu", random_state=0),
@@ -81,7 +81,7 @@ def model():
 
 
 def forged(folder, model, *, content=None, resign=True, **changes):
-    "The saved model with other tensors or other facts; `resign` makes the checksums agree, as a forger would."
+    "Save the model with other tensors or facts; `resign` mends the checksums, as a forger would."
     import hashlib
 
     model.save(folder)

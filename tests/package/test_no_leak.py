@@ -1,4 +1,7 @@
-"No label and no test image reaches a fit: with labels shuffled or gone and test images spoilt, every method finds the very same clusters."
+"""No label and no test image reaches a fit.
+
+With labels shuffled or gone and test images spoilt, every method finds the very same clusters.
+"""
 
 import pytest
 from digit_files import VARIANTS, write_files
@@ -12,10 +15,8 @@ from fmnist_cluster.data import load_images, load_labels, to_vectors
 # the files themselves
 
 
-BY_EMBEDDING = (
-    "ae",
-    "ddc",
-)  # the one has no clusters, the other may find a single one in so few images, which no noise changes
+# the one has no clusters; the other may find a single one in so few images, which no noise changes
+BY_EMBEDDING = ("ae", "ddc")
 variants = pytest.mark.parametrize(
     "variant", [variant for variant in VARIANTS if variant != "undisturbed"]
 )
@@ -23,7 +24,11 @@ variants = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    "For each variant of the files, what every method finds by way of a stage: digest of the train labels (of the embedding, where there are none), and of the test ones."
+    """Fit every method by way of a stage on each variant of the files.
+
+    Two digests by variant and method: of the train labels (of the embedding, where there are none),
+    and of the test ones.
+    """
     found = {}
     for variant, change in VARIANTS.items():
         folder = tmp_path_factory.mktemp("files")

@@ -43,10 +43,11 @@ VALUES = [
     "local",
     "0",
 ]
+# a shell hands over no NUL
 value = st.one_of(
     st.sampled_from(VALUES),
     st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=6),
-)  # a shell hands over no NUL
+)
 option = st.sampled_from(
     [
         "--run",
@@ -71,7 +72,10 @@ option = st.sampled_from(
     more=st.lists(value, max_size=2),
 )
 def test_commands(command, options, more, tmp_path_factory):
-    "A command is refused in one line, by argparse or by us, or goes to Snakemake; nothing is written but below the folder of the runs."
+    """A command is refused in one line, by argparse or by us, or goes to Snakemake.
+
+    Nothing is written but below the folder of the runs.
+    """
     place, words = (
         tmp_path_factory.mktemp("command"),
         [

@@ -1,4 +1,7 @@
-"No label and no test image reaches a fit: with labels shuffled or gone and test images spoilt, every method finds the very same clusters."
+"""No label and no test image reaches a chapter's training.
+
+With labels shuffled or gone and test images spoilt, every method finds the very same clusters.
+"""
 
 import json
 
@@ -30,7 +33,7 @@ data.load_labels = _shuffled
 
 @pytest.fixture(scope="module")
 def shuffled(book, tmp_path_factory):
-    "The training chapters run again, as the book runs them, on digits whose labels are shuffled."
+    "Run the training chapters as the book does, on digits whose labels are shuffled."
     folder = tmp_path_factory.mktemp("shuffled")
     startup, marker = folder / "ipython/profile_default/startup", folder / "labels were asked for"
     startup.mkdir(parents=True)
@@ -59,7 +62,10 @@ def shuffled(book, tmp_path_factory):
 
 
 def found(base):
-    "What the methods found: labels, embeddings and the course of the training; the upper bound `supervised`, which reads labels by name, left out."
+    """Return the files of what the methods found: labels, embeddings, the course of the training.
+
+    The upper bound `supervised`, which reads labels by name, is left out.
+    """
     patterns = (
         "*/labels_*.npy",
         "*/embedding_*.npy",
@@ -106,7 +112,10 @@ def test_everything_found_is_the_same_to_the_last_byte(book, shuffled):
 
 
 def timeless(value):
-    "What a stage records; times, memory, checksums of files (times stand in some) and the upper bound `supervised` apart."
+    """Return what a stage records, without what differs from run to run.
+
+    Times, memory, checksums of files (times stand in some) and the upper bound `supervised`.
+    """
     if isinstance(value, list):
         return [timeless(item) for item in value]
     if not isinstance(value, dict):
@@ -129,7 +138,8 @@ def test_the_same_facts_are_recorded(chapter, book, shuffled):
     assert once == again and "methods" in once
 
 
-LONG = ["labels gone", "test images noise"]  # labels shuffled: above
+# the files themselves: labels that are shuffled come above
+LONG = ["labels gone", "test images noise"]
 SMALL = {
     "03_baseline": {"n_init": 1, "n_single": 1, "rows": ["gmm@pca5", "ward@pca5", "hdbscan@pca5"]},
     "04_autoencoder": {"hidden": [16], "epochs": 1},
@@ -157,7 +167,7 @@ data._download = lambda *_: False
 
 @pytest.fixture(scope="module")
 def chapters(tmp_path_factory):
-    "For each variant of the files, the training chapters themselves on these files, and how each ended."
+    "Run the training chapters themselves on each variant of the files; how each ended."
     ended = {}
     for variant in ("undisturbed", *LONG):
         change, folder = VARIANTS[variant], tmp_path_factory.mktemp("chapters")
@@ -193,7 +203,10 @@ def chapters(tmp_path_factory):
 
 
 def content(file):
-    "The bytes of a file; of a model those of each tensor, without what was only watched: test images on their way through the network."
+    """Return the bytes of a file; of a model those of each tensor.
+
+    What was only watched is left out: test images on their way through the network.
+    """
     if file.suffix != ".safetensors":
         return file.read_bytes()
     return {
@@ -207,7 +220,7 @@ def content(file):
 @pytest.mark.parametrize("variant", LONG)
 @pytest.mark.parametrize("chapter", TRAINING)
 def test_a_chapter_s_training_is_the_same(chapter, variant, chapters):
-    "Where the label files are gone the chapter ends at its first evaluation cell, its stage complete before."
+    "Where the label files are gone it ends at its first evaluation cell, its stage complete."
     ending = chapters[variant, chapter]
     if (
         variant != "labels gone"

@@ -1,4 +1,4 @@
-"The package as others get it: built, installed beside the locked dependencies, imported far from the checkout."
+"The package as others get it: built, installed, imported far from the checkout."
 
 import re
 import subprocess
@@ -66,7 +66,11 @@ def test_links_of_the_description_lead_somewhere(built):
 
 @pytest.fixture(scope="module")
 def installed(built, tmp_path_factory):
-    "Its folder: the wheel installed alone; the dependencies are those of this environment, seen through a .pth file without its own editable install."
+    """Install the wheel alone into a new environment; its folder.
+
+    The dependencies are those of this environment, seen through a .pth file, so its own editable
+    install is not.
+    """
     folder = tmp_path_factory.mktemp("installed") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     subprocess.run(
@@ -94,7 +98,8 @@ def test_wheel_works_outside_the_checkout(installed, tmp_path):
     program = (
         "import importlib, sys, numpy as np, fmnist_cluster\n"
         f"for name in {MODULES!r}: importlib.import_module(f'fmnist_cluster.{{name}}')\n"
-        "from fmnist_cluster.data import load_images; assert load_images('digits').shape == (1437, 28, 28)\n"
+        "from fmnist_cluster.data import load_images\n"
+        "assert load_images('digits').shape == (1437, 28, 28)\n"
         "print(fmnist_cluster.__file__)"
     )
     shown = subprocess.run(
@@ -111,9 +116,9 @@ def test_wheel_works_outside_the_checkout(installed, tmp_path):
         capture_output=True,
         text=True,
     )
-    assert refused.returncode == 1 and refused.stderr.strip().endswith(
-        "lies in no checkout of fmnist_cluster; go into one: the notebooks and the workflow are there."
-    )
+    told = "go into one: the notebooks and the workflow are there."
+    assert refused.returncode == 1
+    assert refused.stderr.strip().endswith(f"lies in no checkout of fmnist_cluster; {told}")
 
 
 def test_predict_works_straight_after_installation(installed, tmp_path):

@@ -46,7 +46,7 @@ ALLOWED = {
 
 
 def programs():
-    "Every Python text of the project: its files, and the code of each notebook without line magics."
+    "Yield every Python text of the project: its files, and each notebook without line magics."
     for file in MODULES:
         yield file.relative_to(ROOT).as_posix(), file.read_text()
     for file in NOTEBOOKS:
@@ -62,7 +62,7 @@ def programs():
 
 
 def dangers(text):
-    "What in a program could run code that came as data, each with its line."
+    "Yield what in a program could run code that came as data, each with its line."
     for node in ast.walk(ast.parse(text)):
         names = (
             [name.name for name in node.names]
@@ -137,10 +137,12 @@ def test_no_program_runs_what_it_reads(name, text):
 # what is committed
 
 SECRETS = re.compile(
-    r"gh[pousr]_\w{20}|github_pat_\w{20}|hf_[A-Za-z]{20}|AKIA[A-Z0-9]{16}|xox[abp]-\w|pypi-AgE\w|sk-\w{20}|-----BEGIN [A-Z ]*PRIVATE KEY|Bearer [\w.-]{20}"
+    r"gh[pousr]_\w{20}|github_pat_\w{20}|hf_[A-Za-z]{20}|AKIA[A-Z0-9]{16}|xox[abp]-\w|pypi-AgE\w"
+    r"|sk-\w{20}|-----BEGIN [A-Z ]*PRIVATE KEY|Bearer [\w.-]{20}"
 )
 PERSONAL = re.compile(
-    r"(?<![\w.])/(?:root|home|tmp|work|Users|mnt|media|private|var/folders)/[\w.-]+|[A-Za-z]:\\+Users|\b[\w.+-]+@(?!users\.noreply\b)[\w-]+\.(?:com|org|net|edu|de|kr)\b"
+    r"(?<![\w.])/(?:root|home|tmp|work|Users|mnt|media|private|var/folders)/[\w.-]+"
+    r"|[A-Za-z]:\\+Users|\b[\w.+-]+@(?!users\.noreply\b)[\w-]+\.(?:com|org|net|edu|de|kr)\b"
 )
 
 
@@ -237,7 +239,10 @@ WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.y*ml"))
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
 def test_a_workflow_runs_only_what_is_pinned(file):
-    "Each action by the commit of a release that is named beside it; what a stranger may write never stands in a command."
+    """Each action by the commit of a release that is named beside it.
+
+    What a stranger may write never stands in a command.
+    """
     used = re.findall(r"uses:\s*(\S+)(.*)", file.read_text())
     assert (
         used

@@ -30,17 +30,17 @@ METHODS = [chapter for chapter in CHAPTERS if "03" <= chapter[:2] <= "07"]
 
 
 def python(cell):
-    "A cell's code, line magics left out."
+    "Return a cell's code, line magics left out."
     return re.sub(r"(?m)^\s*[%!].*$", "", cell.source)
 
 
 def code(chapter):
-    "The chapter's code as Python."
+    "Return the chapter's code as Python."
     return "\n".join(python(cell) for cell in cells(chapter))
 
 
 def length(cell):
-    "Lines of code in a cell; blank lines and docstrings do not count."
+    "Count the lines of code in a cell; blank lines and docstrings do not count."
     blocks = [
         node.body[0]
         for node in ast.walk(ast.parse(python(cell)))
@@ -192,7 +192,8 @@ def test_notebook_is_fit_to_be_read(file):
     ] == []
     for cell in code:
         for output in cell.outputs:
-            output.get("data", {}).pop("image/png", None)  # base64 may spell anything
+            # base64 may spell anything
+            output.get("data", {}).pop("image/png", None)
     assert re.findall(r"/(?:root|home|tmp|work|Users)/[\w.-]+", json.dumps(notebook)) == []
 
 
