@@ -155,7 +155,13 @@ def dec_steps(dataset):
     def ours():
         return (
             DEC(
-                10, ae, centres, max_iter=STEPS, update_interval=STEPS, device="cpu", random_state=0
+                10,
+                autoencoder=ae,
+                init=centres,
+                max_iter=STEPS,
+                update_interval=STEPS,
+                device="cpu",
+                random_state=0,
             )
             .fit(X)
             .labels_
@@ -175,7 +181,7 @@ def idec_of_ours(X, precision):
     ae = Autoencoder(epochs=2, precision=precision, device="cpu", random_state=0)
     model = IDEC(
         10,
-        ae,
+        autoencoder=ae,
         n_init=1,
         max_iter=2 * steps,
         update_interval=steps,
@@ -322,8 +328,8 @@ def growth(dataset, repeats, sizes=(10_000, 30_000, 60_000, 240_000)):
             with measured() as refining:
                 IDEC(
                     10,
-                    ae,
-                    ae.transform(X[:10]),
+                    autoencoder=ae,
+                    init=ae.transform(X[:10]),
                     max_iter=steps,
                     update_interval=steps,
                     device="cpu",

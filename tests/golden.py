@@ -46,7 +46,7 @@ def compute():
     results["kmeans"] = {"labels": sha(kmeans(X, 10, 3, 0).labels_.astype(np.int64))}
     for precision in ("float32", "bfloat16"):
         common = dict(precision=precision, device="cpu", random_state=0)
-        start = Autoencoder(10, (128, 64), epochs=3, **common).fit(X)
+        start = Autoencoder(10, hidden=(128, 64), epochs=3, **common).fit(X)
         results[f"autoencoder {precision}"] = {
             "embedding": sha(start.transform(X)),
             "history": [{k: repr(v) for k, v in sorted(e.items())} for e in start.history_],
@@ -80,7 +80,7 @@ def compute():
         for name, (model, data) in models.items():
             results[f"{name} {precision}"] = found(model.fit(data))
         results[f"ae_kmeans {precision}"] = found(
-            AEKMeans(10, start, n_init=3, device="cpu", random_state=0).fit(X)
+            AEKMeans(10, autoencoder=start, n_init=3, device="cpu", random_state=0).fit(X)
         )
     probability = (
         reference_model()

@@ -21,10 +21,10 @@ from fmnist_cluster.core import InputError, Stage, completed, load_artefact
 from fmnist_cluster.dec import IDEC
 
 X = np.random.default_rng(0).random((60, 6), dtype=np.float32)
-SMALL = Autoencoder(2, (4,), epochs=1, device="cpu", random_state=0)
+SMALL = Autoencoder(2, hidden=(4,), epochs=1, device="cpu", random_state=0)
 METHODS = {
-    "ae_kmeans": AEKMeans(3, SMALL, n_init=1, device="cpu", random_state=0),
-    "idec": IDEC(3, SMALL, n_init=1, max_iter=2, device="cpu", random_state=0),
+    "ae_kmeans": AEKMeans(3, autoencoder=SMALL, n_init=1, device="cpu", random_state=0),
+    "idec": IDEC(3, autoencoder=SMALL, n_init=1, max_iter=2, device="cpu", random_state=0),
 }
 CHANGES = ("replace", "unlink", "mkdir", "rename", "chmod")
 

@@ -24,12 +24,16 @@ SMALL = Autoencoder(n_components=4, hidden=(32,), epochs=2, **COMMON)
 ON_VECTORS = {
     "random": RandomAssignment(5, random_state=0),
     "ae": SMALL,
-    "ae_kmeans": AEKMeans(5, SMALL, n_init=2, **COMMON),
-    "dec": DEC(5, SMALL, n_init=2, max_iter=6, update_interval=2, **COMMON),
-    "idec": IDEC(5, SMALL, n_init=2, max_iter=6, update_interval=2, **COMMON),
-    "dcn": DCN(5, SMALL, n_init=2, max_iter=6, update_interval=2, **COMMON),
+    "ae_kmeans": AEKMeans(5, autoencoder=SMALL, n_init=2, **COMMON),
+    "dec": DEC(5, autoencoder=SMALL, n_init=2, max_iter=6, update_interval=2, **COMMON),
+    "idec": IDEC(5, autoencoder=SMALL, n_init=2, max_iter=6, update_interval=2, **COMMON),
+    "dcn": DCN(5, autoencoder=SMALL, n_init=2, max_iter=6, update_interval=2, **COMMON),
     "vade": VaDE(
-        5, BernoulliAutoencoder(4, (32,), epochs=2, **COMMON), n_init=2, epochs=1, **COMMON
+        5,
+        autoencoder=BernoulliAutoencoder(4, hidden=(32,), epochs=2, **COMMON),
+        n_init=2,
+        epochs=1,
+        **COMMON,
     ),
     "ddc": DDC(5, n_init=1, epochs=1, **COMMON),
 }

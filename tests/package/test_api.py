@@ -169,8 +169,8 @@ def test_another_class_is_refused(fitted, tmp_path):
 
 def test_a_class_of_another_module_of_the_package_is_found(tmp_path):
     X = samples("IDEC", N)
-    start = AugmentedAutoencoder(4, (16,), epochs=1, device="cpu", random_state=0)
-    IDEC(3, start, n_init=2, max_iter=2, device="cpu", random_state=0).fit(X).save(
+    start = AugmentedAutoencoder(4, hidden=(16,), epochs=1, device="cpu", random_state=0)
+    IDEC(3, autoencoder=start, n_init=2, max_iter=2, device="cpu", random_state=0).fit(X).save(
         tmp_path / "model"
     )
     code = (

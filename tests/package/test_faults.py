@@ -35,9 +35,9 @@ SMALL = Autoencoder(n_components=2, hidden=(8,), epochs=1, device="cpu")
 ON_VECTORS = {
     "random": lambda k: RandomAssignment(k),
     "kmeans": KMeansFunction,
-    "ae_kmeans": lambda k: AEKMeans(k, SMALL, n_init=1, device="cpu"),
-    "dec": lambda k: DEC(k, SMALL, n_init=1, max_iter=2, device="cpu"),
-    "idec": lambda k: IDEC(k, SMALL, n_init=1, max_iter=2, device="cpu"),
+    "ae_kmeans": lambda k: AEKMeans(k, autoencoder=SMALL, n_init=1, device="cpu"),
+    "dec": lambda k: DEC(k, autoencoder=SMALL, n_init=1, max_iter=2, device="cpu"),
+    "idec": lambda k: IDEC(k, autoencoder=SMALL, n_init=1, max_iter=2, device="cpu"),
 }
 ON_IMAGES = {
     "pseudo_label": lambda k: PseudoLabelClassifier(
@@ -127,7 +127,9 @@ def test_not_images(make, X):
 def test_device_that_is_not_there():
     refusal(lambda: pick_device("cuda:99"), "cuda:99", "not on this machine", "device=cpu")
     refusal(
-        lambda: DEC(3, SMALL, device="cuda:99").fit(some(False)), "cuda:99", "not on this machine"
+        lambda: DEC(3, autoencoder=SMALL, device="cuda:99").fit(some(False)),
+        "cuda:99",
+        "not on this machine",
     )
 
 

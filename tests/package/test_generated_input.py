@@ -19,9 +19,9 @@ COMMON = dict(device="cpu", random_state=0)
 SMALL = Autoencoder(n_components=2, hidden=(4,), epochs=1, **COMMON)
 ON_VECTORS = {
     "random": lambda k: RandomAssignment(k, random_state=0),
-    "ae_kmeans": lambda k: AEKMeans(k, SMALL, n_init=1, **COMMON),
-    "dec": lambda k: DEC(k, SMALL, n_init=1, max_iter=2, update_interval=1, **COMMON),
-    "idec": lambda k: IDEC(k, SMALL, n_init=1, max_iter=2, update_interval=1, **COMMON),
+    "ae_kmeans": lambda k: AEKMeans(k, autoencoder=SMALL, n_init=1, **COMMON),
+    "dec": lambda k: DEC(k, autoencoder=SMALL, n_init=1, max_iter=2, update_interval=1, **COMMON),
+    "idec": lambda k: IDEC(k, autoencoder=SMALL, n_init=1, max_iter=2, update_interval=1, **COMMON),
 }
 ON_IMAGES = {
     "plain": lambda k: PseudoLabelClassifier(k, rounds=1, epochs_per_round=1, n_init=1, **COMMON),

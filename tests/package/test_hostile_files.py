@@ -73,7 +73,7 @@ def model():
     "Fit a small model with all that a file can hold: network, arrays, plain values, a model."
     return AEKMeans(
         2,
-        Autoencoder(2, (3,), epochs=1, device="cpu", random_state=0),
+        autoencoder=Autoencoder(2, hidden=(3,), epochs=1, device="cpu", random_state=0),
         n_init=1,
         device="cpu",
         random_state=0,
