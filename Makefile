@@ -22,10 +22,10 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install run studies sweep bench test test-all test-lowest export clean readme docs reference lab lock hooks
+.PHONY: help install run studies sweep bench test test-package test-project test-all test-lowest export clean readme docs reference lab lock hooks
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 install: $(STAMP)  ## .venv with every version of requirements.lock and this checkout (the other targets do it themselves)
 
@@ -52,8 +52,14 @@ sweep: $(STAMP)  ## many runs from a table: SWEEP=params/sweep.csv, a line a run
 bench: $(STAMP)  ## our steps against what a reader would take instead, into results/benchmarks/; ONLY=word picks some
 	@$(BIN)/python benchmarks/bench.py --only "$(ONLY)"
 
-test: $(STAMP)  ## every notebook, the package, faults, packaging and the book on digits; ARGS="-k name" picks some
+test: $(STAMP)  ## both suites: test-package and test-project; ARGS="-k name" picks some
 	@$(BIN)/python -m pytest -m "not long" $(ARGS)
+
+test-package: $(STAMP)  ## the package: estimators, bad input, damaged files, determinism, types; for every change of its code
+	@$(BIN)/python -m pytest -m "not long" tests/package $(ARGS)
+
+test-project: $(STAMP)  ## the rest: every notebook, the book on digits, runs, site, README, packaging, the reference run
+	@$(BIN)/python -m pytest -m "not long" tests/project $(ARGS)
 
 test-all: $(STAMP)  ## test, and what takes long
 	@$(BIN)/python -m pytest $(ARGS)
@@ -62,7 +68,8 @@ test-lowest: $(STAMP)  ## the package's tests with the lowest versions that sett
 	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-lowest
 	@$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --require-hashes -r requirements-lowest.lock
 	@PYTHONPATH="$(CURDIR)" .venv-lowest/bin/python -m pytest -m "not long" \
-	    $(addprefix tests/test_,$(addsuffix .py,estimators generated_input faults api determinism damage notebooks)) $(ARGS)
+	    $(addprefix tests/package/test_,$(addsuffix .py,estimators classes generated_input faults api determinism damage)) \
+	    tests/project/test_notebooks.py $(ARGS)
 
 export: $(STAMP)  ## write fmnist_cluster/ from the notebooks
 	@$(BIN)/nbdev_export

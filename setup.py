@@ -19,8 +19,9 @@ extras["all"] = sorted({requirement for group in extras.values() for requirement
 
 
 def away_from_home(link):
-    "A link of the README that leads to a file of the repository, as it must read on another site."
-    return f"{link[0]}{settings['git_url']}/{'raw' if link[0].startswith('!') else 'blob'}/{settings['branch']}/"
+    "Make a link of the README that leads to a file of the repository work on another site."
+    kind = "raw" if link[0].startswith("!") else "blob"
+    return f"{link[0]}{settings['git_url']}/{kind}/{settings['branch']}/"
 
 
 setup(
@@ -39,10 +40,8 @@ setup(
     license="Apache-2.0",
     url=settings["git_url"],
     packages=find_packages(include=["fmnist_cluster*"]),
-    py_modules=[
-        "fmnist_cluster_cli",
-        "fmnist_cluster_predict",
-    ],  # in tools/: they are commands and no part of the book
+    # in tools/: they are commands and no part of the book
+    py_modules=["fmnist_cluster_cli", "fmnist_cluster_predict"],
     package_dir={"": "tools", settings["lib_name"]: settings["lib_name"]},
     options={"egg_info": {"egg_base": "."}},
     package_data={"fmnist_cluster": ["py.typed", "reference_model/*"]},

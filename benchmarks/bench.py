@@ -1,10 +1,11 @@
-"""Our steps against what a reader would write or take instead, on the same data and with the same result.
+"""Time our steps against what a reader would write or take instead, with the same result.
 
     make bench                      all; writes results/benchmarks/<machine>.json
-    make bench ONLY=dec             those whose name holds the word; the others stay as they are in the file
+    make bench ONLY=dec             those whose name holds the word; the others stay in the file
 
-Both sides are run in turn, several times; the fastest time of each counts, because other work can only slow a run down. A function returns
-ours, the peer's name, the peer, and how to see that both did the same. `growth` has no peer: it asks whether twice the images take twice the time.
+Both sides are run in turn, several times; the fastest time of each counts, because other work can
+only slow a run down. A function returns ours, the peer's name, the peer, and how to see that both
+did the same. `growth` has no peer: it asks whether twice the images take twice the time.
 """
 
 import argparse
@@ -31,20 +32,24 @@ from torch.utils.data import DataLoader, TensorDataset
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "workflow")]
 
-from reference import machine
+# a script: what lies beside it is found only now
+from reference import machine  # noqa: E402
 
-from fmnist_cluster.autoencoder import Autoencoder, AutoencoderNet
-from fmnist_cluster.baseline import kmeans
-from fmnist_cluster.core import load_artefact, measured, save_artefact
-from fmnist_cluster.data import load_images, load_labels, to_vectors
-from fmnist_cluster.dec import DEC, IDEC
-from fmnist_cluster.metrics import external_scores
+from fmnist_cluster.autoencoder import Autoencoder, AutoencoderNet  # noqa: E402
+from fmnist_cluster.baseline import kmeans  # noqa: E402
+from fmnist_cluster.core import load_artefact, measured, save_artefact  # noqa: E402
+from fmnist_cluster.data import load_images, load_labels, to_vectors  # noqa: E402
+from fmnist_cluster.dec import DEC, IDEC  # noqa: E402
+from fmnist_cluster.metrics import external_scores  # noqa: E402
 
 STEPS = 20
 
 
 def metrics_external_scores(dataset):
-    "Chapter 02: all external scores of 60,000 labels; the peer counts pairs in a Python loop, as the papers' public code does."
+    """Chapter 02: all external scores of 60,000 labels.
+
+    The peer counts pairs in a Python loop, as the papers' public code does.
+    """
     rng, true = np.random.default_rng(0), np.resize(load_labels(dataset), 60_000)
     pred = np.where(rng.random(len(true)) < 0.6, true, rng.integers(10, size=len(true)))
 
@@ -150,7 +155,13 @@ def dec_steps(dataset):
     def ours():
         return (
             DEC(
-                10, ae, centres, max_iter=STEPS, update_interval=STEPS, device="cpu", random_state=0
+                10,
+                autoencoder=ae,
+                init=centres,
+                max_iter=STEPS,
+                update_interval=STEPS,
+                device="cpu",
+                random_state=0,
             )
             .fit(X)
             .labels_
@@ -170,7 +181,7 @@ def idec_of_ours(X, precision):
     ae = Autoencoder(epochs=2, precision=precision, device="cpu", random_state=0)
     model = IDEC(
         10,
-        ae,
+        autoencoder=ae,
         n_init=1,
         max_iter=2 * steps,
         update_interval=steps,
@@ -184,7 +195,7 @@ def idec_of_ours(X, precision):
 
 
 def idec_of_clustpy(X):
-    "The same by ClustPy, as a reader would call it, with the same widths, batches, passes and step sizes."
+    "Do the same by ClustPy, called as a reader would; widths, batches, passes and steps alike."
     from clustpy.deep import IDEC as TheirIDEC
     from clustpy.deep.neural_networks import FeedforwardAutoencoder
 
@@ -208,7 +219,7 @@ def idec_of_clustpy(X):
 
 
 def idec_in_a_plain_loop(X):
-    "The same as a reader would write it: a DataLoader over single images, Adam, float32; the target anew after each pass."
+    "Do the same in a reader's loop: DataLoader, Adam, float32, the target anew after each pass."
     torch.manual_seed(0)
     net, x = AutoencoderNet(784, 500, 500, 2000, 10), torch.from_numpy(X)
     optimizer, indexed = torch.optim.Adam(net.parameters()), TensorDataset(x, torch.arange(len(x)))
@@ -244,15 +255,15 @@ def idec_against(peer, name, precision):
 
     def benchmark(dataset):
         X = to_vectors(load_images(dataset)[:10_000])
-        return (
-            lambda: idec_of_ours(X, precision),
-            name,
-            lambda: peer(X),
-            lambda ours, theirs: np.isclose(ours, theirs, rtol=0.1),
-        )  # without IDEC's passes the error is a sixth higher
+        # without IDEC's passes the error is a sixth higher
+        same = lambda ours, theirs: np.isclose(ours, theirs, rtol=0.1)
+        return lambda: idec_of_ours(X, precision), name, lambda: peer(X), same
 
     benchmark.__name__ = f"idec_{precision}_{peer.__name__.rpartition('_')[2]}"
-    benchmark.__doc__ = f"Chapters 04 and 06: two passes of pretraining, k-means and two passes of IDEC on 10,000 images, ours with precision={precision}."
+    benchmark.__doc__ = (
+        "Chapters 04 and 06: two passes of pretraining, k-means and two passes of IDEC on 10,000 "
+        f"images, ours with precision={precision}."
+    )
     return benchmark
 
 
@@ -277,9 +288,8 @@ BENCHMARKS = (
 def measure(benchmark, dataset, repeats):
     "Seconds of both sides as a record; AssertionError if they did not do the same."
     ours, peer, theirs, same = benchmark(dataset)
-    assert same(ours(), theirs()), (
-        f"{benchmark.__name__}: ours and {peer} do not agree"
-    )  # this first call warms up both
+    # this first call warms up both
+    assert same(ours(), theirs()), f"{benchmark.__name__}: ours and {peer} do not agree"
     seconds = [[], []]
     for _ in range(repeats):
         for function, times in zip((ours, theirs), seconds):
@@ -287,24 +297,30 @@ def measure(benchmark, dataset, repeats):
             function()
             times.append(time.perf_counter() - began)
     best = [min(times) for times in seconds]
+    about = f"{dataset}, fastest of {repeats}, {torch.get_num_threads()} threads"
+    # a docstring of several lines is one sentence after another
+    done = " ".join(benchmark.__doc__.split())
     return {
         "ours_seconds": round(best[0], 4),
         "peer": peer,
         "peer_seconds": round(best[1], 4),
         "ratio": round(best[1] / best[0], 2),
-        "note": f"{benchmark.__doc__} {dataset}, fastest of {repeats}, {torch.get_num_threads()} threads, torch {torch.__version__}.",
+        "note": f"{done} {about}, torch {torch.__version__}.",
     }
 
 
 def growth(dataset, repeats, sizes=(10_000, 30_000, 60_000, 240_000)):
-    "Microseconds an image and peak memory of one pass of pretraining and one of IDEC, from few images to many; beyond the data set moved copies of its images."
+    """Yield what one pass of pretraining and one of IDEC cost, from few images to many.
+
+    Microseconds an image and peak memory; beyond the data set moved copies of its images.
+    """
     images = torch.from_numpy(to_vectors(load_images(dataset)))
     for n in sizes:
         X, steps, best = images[torch.arange(n) % len(images)], math.ceil(n / 256), {}
         for at in range(len(images), n, len(images)):
-            X[at : at + len(images)] = X[at : at + len(images)].roll(
-                at // len(images), 1
-            )  # each round a pixel further
+            part = slice(at, at + len(images))
+            # each round a pixel further
+            X[part] = X[part].roll(at // len(images), 1)
         X = X.numpy()
         for _ in range(repeats):
             with measured() as pretraining:
@@ -312,8 +328,8 @@ def growth(dataset, repeats, sizes=(10_000, 30_000, 60_000, 240_000)):
             with measured() as refining:
                 IDEC(
                     10,
-                    ae,
-                    ae.transform(X[:10]),
+                    autoencoder=ae,
+                    init=ae.transform(X[:10]),
                     max_iter=steps,
                     update_interval=steps,
                     device="cpu",
@@ -338,9 +354,8 @@ def main(only, dataset, repeats, out):
         if only not in benchmark.__name__:
             continue
         record = found["against"][benchmark.__name__] = measure(benchmark, dataset, repeats)
-        print(
-            f"{benchmark.__name__:<26}{record['ours_seconds']:>9} s   {record['peer_seconds']:>9} s   x {record['ratio']:<6} {record['peer']}"
-        )
+        ours, peers = (f"{record[f'{side}_seconds']:>9} s" for side in ("ours", "peer"))
+        print(f"{benchmark.__name__:<26}{ours}   {peers}   x {record['ratio']:<6} {record['peer']}")
     if only in "growth":
         found["growth"] = list(growth(dataset, min(repeats, 3)))
         for record in found["growth"]:

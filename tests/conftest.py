@@ -8,16 +8,21 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+# small fits: threads that wait for each other cost more than they bring, above all on busy cores
 for name, value in {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}.items():
-    os.environ.setdefault(
-        name, value
-    )  # small fits: threads that wait for each other cost more than they bring, above all on busy cores
+    os.environ.setdefault(name, value)
+
+pytest_plugins = ["small_book"]
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "workflow"), str(ROOT / "tools")]
-
 CHAPTERS = sorted(file.stem for file in (ROOT / "nbs").glob("[0-9][0-9]_*.ipynb"))
+
+# of tests whose input Hypothesis makes up: the same input in each run
+GENERATED = settings(
+    max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 
 
 def call(*words, cwd=ROOT, **environment):
@@ -32,58 +37,54 @@ def call(*words, cwd=ROOT, **environment):
 
 
 def run_book(runs, *options, **environment):
-    "tools/run_book.py on digits into the folder `runs`."
-    return call(
-        "tools/run_book.py",
-        "--dataset",
-        "digits",
-        *options,
-        FMNIST_CLUSTER_RUNS=str(runs),
-        **environment,
-    )
+    "Run tools/run_book.py on digits into the folder `runs`."
+    words = ["tools/run_book.py", "--dataset", "digits", *options]
+    return call(*words, FMNIST_CLUSTER_RUNS=str(runs), **environment)
 
 
 def papermill(chapter, runs, *options, **environment):
-    "One chapter on digits by papermill, its notebook into the folder `runs`."
+    "Run one chapter on digits by papermill, its notebook into the folder `runs`."
     runs.mkdir(exist_ok=True)
+    words = ["-m", "papermill", f"nbs/{chapter}.ipynb", runs / "out.ipynb", "--no-progress-bar"]
     return call(
-        "-m",
-        "papermill",
-        f"nbs/{chapter}.ipynb",
-        runs / "out.ipynb",
-        "--no-progress-bar",
-        "-p",
-        "dataset",
-        "digits",
-        *options,
-        FMNIST_CLUSTER_RUNS=str(runs),
-        **environment,
+        *words, "-p", "dataset", "digits", *options, FMNIST_CLUSTER_RUNS=str(runs), **environment
     )
 
 
 def last_line(process):
-    "The last line that a process wrote to stderr: what a person reads first."
+    "Return the last line that a process wrote to stderr: what a person reads first."
     return [line for line in process.stderr.splitlines() if line.strip()][-1]
 
 
-def tree_status():
+def refusal(function, *words):
+    "Return the message of the InputError that `function` raises: one line with these words in it."
+    from fmnist_cluster.core import InputError
+
+    with pytest.raises(InputError) as caught:
+        function()
+    message = str(caught.value)
+    assert "\n" not in message, message
+    assert [word for word in words if word not in message] == [], message
+    return message
+
+
+def git(*words):
+    "Return what git says in the checkout."
     return subprocess.run(
-        ["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
 
 
+def tree_status():
+    "Return what `git status` says of the checkout."
+    return git("status", "--porcelain")
+
+
 def copy_project(to, source=None):
-    "A copy of the checkout as git would commit it, or of `source`, times kept; returns its folder."
+    "Copy the checkout as git would commit it, or `source`, times kept; return the new folder."
     if source:
         return shutil.copytree(source, to)
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in listed.stdout.split("\0"):
+    for name in git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
         if not name or not (ROOT / name).is_file():
             continue
         (to / name).parent.mkdir(parents=True, exist_ok=True)
@@ -91,9 +92,23 @@ def copy_project(to, source=None):
     return to
 
 
+@pytest.fixture
+def no_network(monkeypatch, tmp_path):
+    "Give a place with no data and no way to fetch any; its raw folder."
+    from fmnist_cluster import data
+
+    monkeypatch.setenv("FMNIST_CLUSTER_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(data, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(data, "_download", lambda *_: False)
+    raw = tmp_path / "data" / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    return raw
+
+
 @pytest.fixture(scope="session")
 def book(tmp_path_factory):
-    "The whole book on digits, preset quick, seed 42; and what `git status` said before."
+    "Run the whole book on digits, preset quick, seed 42; keep what `git status` said before."
     runs, before = tmp_path_factory.mktemp("runs"), tree_status()
     process = run_book(runs)
     assert process.returncode == 0, process.stdout + process.stderr

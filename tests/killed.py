@@ -1,7 +1,9 @@
 """Kill a stage at every step: `python killed.py FOLDER STRIDE`.
 
-A stage is run in a child process that is killed (SIGKILL) at its n-th change of the file system, for n = 1, 1 + STRIDE, ... until one lives to its end. After each
-death what lies there must be whole or refused, and the same stage, run again, must leave what an undisturbed one leaves, byte for byte.
+A stage is run in a child process that is killed (SIGKILL) at its n-th change of the file system,
+for n = 1, 1 + STRIDE, ... until one lives to its end. After each death what lies there must be
+whole or refused, and the same stage, run again, must leave what an undisturbed one leaves, byte for
+byte.
 """
 
 import json
@@ -19,10 +21,10 @@ from fmnist_cluster.core import InputError, Stage, completed, load_artefact
 from fmnist_cluster.dec import IDEC
 
 X = np.random.default_rng(0).random((60, 6), dtype=np.float32)
-SMALL = Autoencoder(2, (4,), epochs=1, device="cpu", random_state=0)
+SMALL = Autoencoder(2, hidden=(4,), epochs=1, device="cpu", random_state=0)
 METHODS = {
-    "ae_kmeans": AEKMeans(3, SMALL, n_init=1, device="cpu", random_state=0),
-    "idec": IDEC(3, SMALL, n_init=1, max_iter=2, device="cpu", random_state=0),
+    "ae_kmeans": AEKMeans(3, autoencoder=SMALL, n_init=1, device="cpu", random_state=0),
+    "idec": IDEC(3, autoencoder=SMALL, n_init=1, max_iter=2, device="cpu", random_state=0),
 }
 CHANGES = ("replace", "unlink", "mkdir", "rename", "chmod")
 
@@ -38,7 +40,10 @@ def run_stage():
 
 
 def in_a_child(runs, dies_at=0):
-    "Run the stage in a child that is killed before its `dies_at`-th change (0: never), and after half of each second file; whether it was."
+    """Run the stage in a child that is killed before its `dies_at`-th change (0: never).
+
+    Half of the deaths come after half of a file. Returns whether it was killed.
+    """
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
@@ -51,7 +56,8 @@ def in_a_child(runs, dies_at=0):
             left -= 1
             if left == 0:
                 if change == "replace" and dies_at % 2:
-                    os.truncate(self, os.path.getsize(self) // 2)  # in the middle of its writing
+                    # in the middle of its writing
+                    os.truncate(self, os.path.getsize(self) // 2)
                 os.kill(os.getpid(), signal.SIGKILL)
             return change_of[change](self, *words, **options)
 
@@ -70,7 +76,7 @@ def in_a_child(runs, dies_at=0):
 
 
 def left_in(runs):
-    "What a stage has left, times, memory and temporary files apart."
+    "Return what a stage has left, times, memory and temporary files apart."
     return {
         f"{file.parent.name}/{file.name}": file.read_bytes()
         for file in runs.rglob("[!.]*.*")
@@ -79,7 +85,7 @@ def left_in(runs):
 
 
 def check_remains(folder):
-    "Complete or not, each file whole or refused: nothing half is taken for whole."
+    "Check that each file is whole or refused: nothing half is taken for whole."
     facts = completed(folder)
     if facts:
         assert facts["note"] == "whole" and all((folder / name).exists() for name in facts["files"])

@@ -1,4 +1,7 @@
-"""Every method of the book, small. `python methods.py THREADS` fits them on digits and prints a digest of all that each fit found."""
+"""Every method of the book, small.
+
+`python methods.py THREADS` fits them on digits and prints a digest of all that each fit found.
+"""
 
 import hashlib
 import json
@@ -13,20 +16,24 @@ from fmnist_cluster.baseline import RandomAssignment, kmeans
 from fmnist_cluster.core import plain
 from fmnist_cluster.data import load_images, to_vectors
 from fmnist_cluster.dec import DEC, IDEC
-from fmnist_cluster.related import DCN, DDC, BernoulliAutoencoder, VaDE
 from fmnist_cluster.pseudo_label import ContrastiveClassifier, PseudoLabelClassifier
+from fmnist_cluster.related import DCN, DDC, BernoulliAutoencoder, VaDE
 
 COMMON = dict(device="cpu", random_state=0)
 SMALL = Autoencoder(n_components=4, hidden=(32,), epochs=2, **COMMON)
 ON_VECTORS = {
     "random": RandomAssignment(5, random_state=0),
     "ae": SMALL,
-    "ae_kmeans": AEKMeans(5, SMALL, n_init=2, **COMMON),
-    "dec": DEC(5, SMALL, n_init=2, max_iter=6, update_interval=2, **COMMON),
-    "idec": IDEC(5, SMALL, n_init=2, max_iter=6, update_interval=2, **COMMON),
-    "dcn": DCN(5, SMALL, n_init=2, max_iter=6, update_interval=2, **COMMON),
+    "ae_kmeans": AEKMeans(5, autoencoder=SMALL, n_init=2, **COMMON),
+    "dec": DEC(5, autoencoder=SMALL, n_init=2, max_iter=6, update_interval=2, **COMMON),
+    "idec": IDEC(5, autoencoder=SMALL, n_init=2, max_iter=6, update_interval=2, **COMMON),
+    "dcn": DCN(5, autoencoder=SMALL, n_init=2, max_iter=6, update_interval=2, **COMMON),
     "vade": VaDE(
-        5, BernoulliAutoencoder(4, (32,), epochs=2, **COMMON), n_init=2, epochs=1, **COMMON
+        5,
+        autoencoder=BernoulliAutoencoder(4, hidden=(32,), epochs=2, **COMMON),
+        n_init=2,
+        epochs=1,
+        **COMMON,
     ),
     "ddc": DDC(5, n_init=1, epochs=1, **COMMON),
 }
@@ -45,18 +52,18 @@ ESTIMATORS = ON_VECTORS | ON_IMAGES
 
 
 def samples(name, n=300, split="train"):
-    "The first `n` digits in the shape that the method takes."
+    "Return the first `n` digits in the shape that the method takes."
     images = load_images("digits", split)[:n]
     return images if name in ON_IMAGES else to_vectors(images)
 
 
 def answer(name, model, X):
-    "What a fitted model says of X: clusters, or an embedding where it has none."
+    "Return what a fitted model says of X: clusters, or an embedding where it has none."
     return model.transform(X) if name == "ae" else model.predict(X)
 
 
 def digest(*parts):
-    "Hash of arrays and plain values."
+    "Hash arrays and plain values."
     found = hashlib.sha256()
     for part in parts:
         found.update(
@@ -68,7 +75,7 @@ def digest(*parts):
 
 
 def found(name, model):
-    "Digest of everything that a fit found, and of what the model says of unseen images."
+    "Hash everything that a fit found, and what the model says of unseen images."
     tensors, values = model._state()
     return digest(
         *(tensors[key].numpy() for key in sorted(tensors)),
@@ -78,7 +85,7 @@ def found(name, model):
 
 
 def fit_all():
-    "Digest by method, k-means as the book calls it among them."
+    "Fit every method, k-means as the book calls it among them; digests by name."
     from sklearn.base import clone
 
     found_by = {

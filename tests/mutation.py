@@ -1,7 +1,9 @@
-"""Do the tests notice when a score or a loss is wrong? `python tests/mutation.py [MODULE ...]` changes them one small thing at a time (mutmut's mutants).
+"""Do the tests notice when a score or a loss is wrong?
 
-Each mutant is tried in a process of its own by the cells of its chapter's notebook, as the second runner of test_notebooks.py runs them. A mutant is killed when
-a cell fails or the notebook takes two minutes of processor time. The survivors are shown, and the share that was killed.
+`python tests/mutation.py [MODULE ...]` changes them one small thing at a time (mutmut's mutants).
+Each mutant is tried in a process of its own by the cells of its chapter's notebook, as the second
+runner of test_notebooks.py runs them. A mutant is killed when a cell fails or the notebook takes
+two minutes of processor time. The survivors are shown, and the share that was killed.
 """
 
 import ast
@@ -33,13 +35,14 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGETS = {
     "metrics": r"x_\w+",
     "autoencoder": r"x_reconstruction_loss",
-    "dec": r"x_(log_soft_assign|soft_assign|target_distribution|clustering_loss)|xǁ(DEC|IDEC)ǁ_loss",
+    "dec": r"x_(log_soft_assign|soft_assign|target_distribution|clustering_loss)"
+    r"|xǁ(DEC|IDEC)ǁ_loss",
     "pseudo_label": r"x_(contrastive_loss|neighbour_loss)",
 }
 
 
 def passes(notebook, module, file, mutant):
-    "Whether the notebook's cells find nothing wrong with this mutant of the module, in a child process."
+    "Return whether the notebook's cells find nothing wrong with this mutant, in a child process."
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -58,7 +61,10 @@ def passes(notebook, module, file, mutant):
 
 
 def try_all(module, folder):
-    "Try every mutant of a module's scores or losses; (how many there are, the diffs of those that no cell noticed)."
+    """Try every mutant of a module's scores or losses.
+
+    Returns how many there are, and the diffs of those that no cell noticed.
+    """
     text = (ROOT / f"fmnist_cluster/{module}.py").read_text()
     notebook = ROOT / "nbs" / re.search(r"File to edit: \S*/(\w+\.ipynb)", text)[1]
     for name in re.findall(r"(?m)^from \.(\w+) import", text):
@@ -67,9 +73,8 @@ def try_all(module, folder):
     file, lines = Path(folder) / f"{module}.py", mutated.code.splitlines()
     file.write_text(mutated.code)
     assert passes(notebook, module, file, "none"), f"{notebook.name} fails as it is"
-    assert not passes(notebook, module, file, "fail"), (
-        "mutants do not reach the cells"
-    )  # mutmut's own: every function raises
+    # mutmut's own mutant `fail`: every function raises
+    assert not passes(notebook, module, file, "fail"), "mutants do not reach the cells"
     names = [
         name
         for name in mutated.mutant_names
@@ -88,13 +93,13 @@ def original(name):
 
 
 def source(mutated, lines, name):
-    "Lines of one function, named f."
+    "Return the lines of one function, named f."
     span = mutated.line_span_by_function_name[name]
     return [line.replace(name, "f") for line in lines[span.start - 1 : span.end]]
 
 
 def doing(mutated, lines, name):
-    "A function without its docstring, which mutmut changes as it does any text."
+    "Return a function without its docstring, which mutmut changes as it does any text."
     function = ast.parse(dedent("\n".join(source(mutated, lines, name)))).body[0]
     if ast.get_docstring(function):
         del function.body[0]
@@ -102,7 +107,7 @@ def doing(mutated, lines, name):
 
 
 def difference(mutated, lines, name):
-    "What a mutant changed, in lines with - and +."
+    "Show what a mutant changed, in lines with - and +."
     changed = unified_diff(
         source(mutated, lines, original(name)), source(mutated, lines, name), lineterm="", n=0
     )

@@ -1,7 +1,8 @@
 """Run one notebook the way nbdev's tests do: every cell but those marked slow or notest.
 
-`python notebook_runner.py NOTEBOOK own` runs the notebook's own cells. With `exported` each exported cell is replaced by an import
-of everything its module holds, so what the other cells test is the package and not the notebook.
+`python notebook_runner.py NOTEBOOK own` runs the notebook's own cells. With `exported` each
+exported cell is replaced by an import of everything its module holds, so what the other cells test
+is the package and not the notebook.
 """
 
 import os
@@ -15,11 +16,14 @@ from nbdev.process import NBProcessor
 from nbdev.test import test_nb
 
 EXPORTS = {"export", "exporti", "exports"}
-IMPORT_ALL = "import fmnist_cluster.{0} as _m; globals().update({{k: v for k, v in vars(_m).items() if not k.startswith('__')}})"
+IMPORT_ALL = """
+import fmnist_cluster.{0} as _m
+globals().update({{k: v for k, v in vars(_m).items() if not k.startswith("__")}})
+"""
 
 
 def run_exported(file, skipped):
-    "Run the notebook with the exported module in place of the exported cells; True if every cell passed."
+    "Run the notebook with the module in place of the exported cells; True if every cell passed."
     notebook = NBProcessor(file, procs=FrontmatterProc, process=True).nb
     module = next(
         cell.directives_["default_exp"][0]

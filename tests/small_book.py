@@ -1,4 +1,4 @@
-"A book of three small chapters in a copy of the project: what many runs need is seen on it in seconds."
+"A book of three small chapters in a copy of the project: many runs of it take seconds."
 
 import re
 
@@ -15,7 +15,29 @@ preset = "full"         # preset
 device = "auto"         # device
 force = False           # force
 """
-STAGE = 'stage = Stage("%s", dataset=dataset, seed=seed, run=run, out_run=out_run, preset=preset, device=device, force=force%s)'
+IMPORTS = """import time
+import numpy as np
+import pandas as pd
+from fmnist_cluster.core import InputError, Stage, save_artefact"""
+STAGE = """stage = Stage(
+    "%s", dataset=dataset, seed=seed, run=run, out_run=out_run,
+    preset=preset, device=device, force=force%s)"""
+PARTS = """for i in range(20):
+    stage.save(f"part{i}.npy", factor**i * stage.load("03_first", "drawn.npy"))
+    time.sleep(.05)"""
+SCORES = """base = stage.folder.parent
+seeds = sorted(int(folder.name[5:]) for folder in base.glob("seed=*"))
+part = {s: np.load(base / f"seed={s}/06_second/part1.npy") for s in seeds}
+score = {s: float(part[s].mean()) for s in seeds}"""
+RECORDS = """records = [
+    dict(method="scaled", dataset=dataset, split="test", seed=s,
+         acc_train_mapping=v, nmi=v, ari=v, f1=[v, v])
+    for s, v in score.items()
+]
+save_artefact(base / "evaluation_metrics.json", records)
+table = pd.DataFrame({"method": ["scaled"], "ACC": [np.mean(list(score.values()))]})
+stage.save("comparison.csv", table)
+stage.finish();"""
 
 
 def notebook(file, parameters, *sources, over_seeds=False):
@@ -25,9 +47,7 @@ def notebook(file, parameters, *sources, over_seeds=False):
     )
     cells = [
         new_code_cell(COMMON + parameters, metadata={"tags": ["parameters"]}),
-        new_code_cell(
-            "import time\nimport numpy as np\nimport pandas as pd\nfrom fmnist_cluster.core import InputError, Stage, save_artefact"
-        ),
+        new_code_cell(IMPORTS),
         new_code_cell(STAGE % (file.stem, more)),
         *map(new_code_cell, sources),
     ]
@@ -40,7 +60,7 @@ def environment(project, runs):
 
 @pytest.fixture(scope="session")
 def small_project(tmp_path_factory):
-    "A copy of the project whose book has three small chapters: numbers drawn, numbers scaled, numbers compared."
+    "Copy the project with a book of three small chapters: numbers drawn, scaled and compared."
     project = copy_project(tmp_path_factory.mktemp("small") / "project")
     for preset in (project / "params/quick").iterdir():
         preset.unlink()
@@ -57,17 +77,14 @@ def small_project(tmp_path_factory):
         project / "nbs/06_second.ipynb",
         "factor = 2.0   # times\n",
         'if factor == 0: raise InputError("factor is 0; expected another number.")',
-        'for i in range(20):\n    stage.save(f"part{i}.npy", factor**i * stage.load("03_first", "drawn.npy"))\n    time.sleep(.05)',
+        PARTS,
         "stage.finish();",
     )
     notebook(
         project / "nbs/09_evaluation.ipynb",
         "",
-        "seeds = sorted(int(folder.name[5:]) for folder in stage.folder.parent.glob('seed=*'))\n"
-        "score = {s: float(np.load(stage.folder.parent / f'seed={s}/06_second/part1.npy').mean()) for s in seeds}",
-        "records = [dict(method='scaled', dataset=dataset, split='test', seed=s, acc_train_mapping=v, nmi=v, ari=v, f1=[v, v]) for s, v in score.items()]\n"
-        "save_artefact(stage.folder.parent / 'evaluation_metrics.json', records)\n"
-        "stage.save('comparison.csv', pd.DataFrame({'method': ['scaled'], 'ACC': [np.mean(list(score.values()))]}))\nstage.finish();",
+        SCORES,
+        RECORDS,
         over_seeds=True,
     )
     return project

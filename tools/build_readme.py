@@ -1,7 +1,8 @@
 """Write README.md, README.ko.md and llms.txt from nbs/index.ipynb.
 
-The cells of the index, which read results/reference/, are run and their outputs kept. The Korean page has the same code and the same outputs. Its prose
-stands in readme_ko.md: a section for each markdown cell, picture and chapter, under its name and a hash of the English that it translates.
+The cells of the index, which read results/reference/, are run and their outputs kept. The Korean
+page has the same code and the same outputs. Its prose stands in readme_ko.md: a section for each
+markdown cell, picture and chapter, under its name and a hash of the English that it translates.
 """
 
 import ast
@@ -23,35 +24,36 @@ KOREAN = Path(__file__).with_name("readme_ko.md")
 
 
 def refuse_rich(data, said):
-    "The README holds Markdown; a picture in it is a committed file that the Markdown names."
+    "Refuse what is no Markdown; a picture in the README is a committed file."
     raise SystemExit(
-        f"{INDEX.name}: an output is {', '.join(data)}; show Markdown there, and pictures from a committed file."
+        f"{INDEX.name}: an output is {', '.join(data)}; "
+        "show Markdown there, and pictures from a committed file."
     )
 
 
 def repository() -> str:
-    "Address of the committed files on the project's host."
+    "Return the address of the committed files on the project's host."
     config = get_config(path=PROJECT)
     return f"{config.git_url}/blob/{config.branch}/"
 
 
 def from_the_root(markdown) -> str:
-    "Links that lead from nbs/ or to the repository's own address, as they read in the project's root."
+    "Make links from nbs/ or to the repository's own address read as in the project's root."
     return re.sub(r"\]\((?=[\w-]+\.ipynb|images/)", "](nbs/", markdown.replace(repository(), ""))
 
 
 def readme(notebook) -> str:
-    "The text of README.md for the index notebook."
+    "Write README.md from the index notebook."
     return from_the_root(notebook_markdown(notebook.cells, refuse_rich))
 
 
 def heading(source) -> tuple[str, str]:
-    "Title and one-line summary of a notebook, or of its translation, from its first cell."
+    "Return title and one-line summary of a notebook, or of its translation, from its first cell."
     return re.match(r"# (.+?)\n+> (.+?)(?:\n|$)", source).groups()
 
 
 def chapters() -> dict:
-    "Title and summary of each chapter by the name of its notebook."
+    "Return title and summary of each chapter by the name of its notebook."
     notebooks = sorted(INDEX.parent.glob("[0-9][0-9]_*.ipynb"))
     return {
         path.stem: heading(nbformat.read(path, as_version=4).cells[0].source) for path in notebooks
@@ -62,7 +64,7 @@ def chapters() -> dict:
 
 
 def captions(notebook) -> dict:
-    "Captions of the pictures by cell id."
+    "Return the captions of the pictures by cell id."
     found = {
         cell.id: re.search(r'^caption = "(.+)"$', cell.source, re.MULTILINE)
         for cell in notebook.cells
@@ -72,7 +74,7 @@ def captions(notebook) -> dict:
 
 
 def originals(notebook) -> dict:
-    "The English texts that are translated, by cell id or name of the chapter."
+    "Return the English texts that are translated, by cell id or name of the chapter."
     prose = {cell.id: cell.source for cell in notebook.cells if cell.cell_type == "markdown"}
     return (
         prose
@@ -82,7 +84,10 @@ def originals(notebook) -> dict:
 
 
 def translations(notebook) -> dict:
-    "The Korean texts by the same names; SystemExit if one is missing, or its English has changed since or is gone."
+    """Return the Korean texts by the same names.
+
+    SystemExit if one is missing, or its English has changed since or is gone.
+    """
     _, *pieces = re.split(
         r"^<!-- (\w+) (\w+) -->\n", KOREAN.read_text(encoding="utf-8"), flags=re.MULTILINE
     )
@@ -101,14 +106,15 @@ def translations(notebook) -> dict:
     ]
     if wrong:
         raise SystemExit(
-            f"{KOREAN.name} is not the translation of the English texts of now: {', '.join(wrong)}; "
+            f"{KOREAN.name} is not the translation of the English texts of now: "
+            f"{', '.join(wrong)}; "
             "translate each anew under <!-- name hash -->, with the hash given here."
         )
     return texts
 
 
 def readme_in_korean(notebook) -> str:
-    "The text of README.ko.md: prose, captions, and titles of the chapters in Korean, code and figures untouched."
+    "Write README.ko.md: prose, captions and titles in Korean, code and figures untouched."
     texts, notebook = translations(notebook), copy.deepcopy(notebook)
     entry = "{1}]({0}.ipynb): {2}".format
     words = {
@@ -133,8 +139,10 @@ LLMS = """# {title}
 
 > {summary}
 
-- The notebooks are the source: nbdev makes the package, its tests and the site from them. A chapter imports only from chapters before it.
-- Estimators keep scikit-learn's conventions. Images are uint8 arrays (n, 28, 28), vectors float32 arrays (n, d).
+- The notebooks are the source: nbdev makes the package, its tests and the site from them. \
+A chapter imports only from chapters before it.
+- Estimators keep scikit-learn's conventions. Images are uint8 arrays (n, 28, 28), \
+vectors float32 arrays (n, d).
 - No `fit` reads a label; the exceptions are named in CONTRIBUTING.
 - The cluster-to-class map is fitted on the train images and applied to the test images.
 
@@ -149,18 +157,20 @@ LLMS = """# {title}
 ## Results
 
 - [The front page]({site}index.html): the table of the methods, how to run the book, what it costs
-- [The reference run]({repository}results/reference): one record for each method, seed and split, with the commit and device it came from
+- [The reference run]({repository}results/reference): one record for each method, seed and split, \
+with the commit and device it came from
 
 ## Optional
 
-- [Contributing]({repository}CONTRIBUTING.md): the honest protocol, how to add a method, what of the API is stable
+- [Contributing]({repository}CONTRIBUTING.md): the honest protocol, how to add a method, \
+what of the API is stable
 - [Changelog]({repository}CHANGELOG.md)
 - [The front page in Korean]({repository}README.ko.md)
 """
 
 
 def public_names(module) -> str:
-    "The names that a module of the package exports."
+    "List the names that a module of the package exports."
     assigned = next(
         node
         for node in ast.parse(module.read_text(encoding="utf-8")).body
@@ -170,16 +180,18 @@ def public_names(module) -> str:
 
 
 def llms(notebook) -> str:
-    "The text of llms.txt: what the project is, where its chapters and modules stand, and what each holds."
+    "Write llms.txt: what the project is, where its chapters and modules stand, what each holds."
     config, (title, summary) = get_config(path=PROJECT), heading(notebook.cells[0].source)
     site = f"{config.doc_host}{config.doc_baseurl}/"
     pages = [
         f"- [{name[:2]} {title}]({site}{name[3:]}.html): {line}"
         for name, (title, line) in chapters().items()
     ]
+    files = sorted((PROJECT / "fmnist_cluster").glob("[a-z]*.py"))
+    folder = f"{repository()}fmnist_cluster"
     modules = [
-        f"- [fmnist_cluster.{file.stem}]({repository()}fmnist_cluster/{file.name}): {public_names(file)}"
-        for file in sorted((PROJECT / "fmnist_cluster").glob("[a-z]*.py"))
+        f"- [fmnist_cluster.{file.stem}]({folder}/{file.name}): {public_names(file)}"
+        for file in files
     ]
     return LLMS.format(
         title=title,
@@ -195,7 +207,7 @@ PAGES = {"README.md": readme, "llms.txt": llms, "README.ko.md": readme_in_korean
 
 
 def executed(notebook):
-    "The notebook with the outputs that its cells give now; what they write goes to a folder that is removed."
+    "Run the notebook's cells; what they write goes to a folder that is removed."
     with tempfile.TemporaryDirectory() as folder:
         for name in ("settings.ini", "nbs", "results"):
             (Path(folder) / name).symlink_to(PROJECT / name)

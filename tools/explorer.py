@@ -1,4 +1,7 @@
-"Build the explorer: one page with the test images as points on a map, and what each method of the reference run took them for."
+"""Build the explorer: one page with the test images as points on a map.
+
+And what each method of the reference run took them for.
+"""
 
 import argparse
 import base64
@@ -19,14 +22,21 @@ from bokeh.resources import Resources
 TOOLS = Path(__file__).resolve().parent
 sys.path.insert(0, str(TOOLS.parent))
 
-from fmnist_cluster.core import load_artefact
-from fmnist_cluster.data import _IDX_SETS, class_names, data_folders, load_images, load_labels
+# run from the checkout: the package beside this folder is found only now
+from fmnist_cluster.core import load_artefact  # noqa: E402
+from fmnist_cluster.data import (  # noqa: E402
+    _IDX_SETS,
+    class_names,
+    data_folders,
+    load_images,
+    load_labels,
+)
 
 REFERENCE = TOOLS.parent / "results" / "reference"
-TILE, ACROSS = (
-    32,
-    100,
-)  # pixels of a tile: 28 and a margin, so that no image bleeds into the next when compressed; tiles in a row
+# pixels of a tile, 28 and a margin, so that no image bleeds into the next when compressed; tiles in
+# a row
+TILE, ACROSS = 32, 100
+# of chapter 09: Paul Tol's muted colours and an orange
 COLOURS = {
     "classes": [
         "#332288",
@@ -43,11 +53,14 @@ COLOURS = {
     "noName": "#b0b0b0",
     "right": "#a9bccf",
     "wrong": "#d55e00",
-}  # of chapter 09: Paul Tol's muted colours and an orange
+}
 
 
 def sprite(images) -> str:
-    "All images (n, 28, 28) as one picture, a row of 100 after another, as a data URI: a tenth of what 10,000 pictures would take."
+    """Put all images (n, 28, 28) into one picture, a row of 100 after another, as a data URI.
+
+    That is a tenth of what 10,000 pictures would take.
+    """
     rows = -(-len(images) // ACROSS)
     tiles = np.zeros((rows * ACROSS, TILE, TILE), dtype=np.uint8)
     tiles[: len(images), :28, :28] = images
@@ -136,12 +149,13 @@ def drawing(table, truth, names):
 
 
 def explorer_page(table, images, truth, names, dataset, origin) -> str:
-    """The page as HTML that loads nothing.
+    """Return the page as HTML that loads nothing.
 
     Parameters
     ----------
     table : DataFrame
-        One row an image: `index` in the test split, `x`, `y`, then for each method the class it said (-1: none) and `<method>_cluster`.
+        One row an image: `index` in the test split, `x`, `y`, then for each method the class it
+        said (-1: none) and `<method>_cluster`.
     images, truth : ndarray
         The image (28, 28) and the true class of each row.
     names : list of str
@@ -168,7 +182,7 @@ def explorer_page(table, images, truth, names, dataset, origin) -> str:
 
 
 def have_images(dataset) -> bool:
-    "Whether the images are on this machine, so that nothing would be downloaded."
+    "Say whether the images are on this machine, so that nothing would be downloaded."
     source = _IDX_SETS.get(dataset)
     return not source or any(
         list((folder / source.__name__ / "raw").glob("t10k-*.gz")) for folder in data_folders()
@@ -176,22 +190,23 @@ def have_images(dataset) -> bool:
 
 
 def write_explorer(folder) -> bool:
-    "Write explorer.html into `folder` from results/reference/; False, and a line why, where its table or the images are not at hand."
-    table_file, records_file = (
-        REFERENCE / "test_assignments.csv",
-        REFERENCE / "evaluation_metrics.json",
-    )
+    """Write explorer.html into `folder` from results/reference/.
+
+    Returns False, and prints why, where its table or the images are not at hand.
+    """
+    table_file = REFERENCE / "test_assignments.csv"
+    records_file = REFERENCE / "evaluation_metrics.json"
     for file in (table_file, records_file):
         if not file.exists():
-            print(
-                f"No explorer: results/reference/{file.name} is not there; `make reference` writes it."
-            )
+            missing = f"results/reference/{file.name}"
+            print(f"No explorer: {missing} is not there; `make reference` writes it.")
             return False
     table, records = pd.read_csv(table_file), load_artefact(records_file)
     dataset = records[0]["dataset"]
     if not have_images(dataset):
         print(
-            f"No explorer: the images of {dataset} are not on this machine; FMNIST_CLUSTER_DATA names the folder that holds them."
+            f"No explorer: the images of {dataset} are not on this machine; "
+            "FMNIST_CLUSTER_DATA names the folder that holds them."
         )
         return False
     used = [record for record in records if record["method"] in methods_in(table)]

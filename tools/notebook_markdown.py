@@ -37,7 +37,8 @@ def code_markdown(cell, said) -> str:
     if not said.get("code-fold"):
         return block
     state = " open" if said["code-fold"] == "show" else ""
-    return f"<details{state}>\n<summary>{said.get('code-summary', 'Code')}</summary>\n\n{block}\n\n</details>"
+    summary = f"<summary>{said.get('code-summary', 'Code')}</summary>"
+    return f"<details{state}>\n{summary}\n\n{block}\n\n</details>"
 
 
 def stream_text(output) -> str:

@@ -1,4 +1,4 @@
-"""Make one stage: run its notebook by papermill on a GPU of its own, or take the files of a stage that is the same.
+"""Make one stage: run its notebook by papermill on a GPU of its own, or link an equal stage.
 
 python workflow/stage.py share SOURCE/metrics.json TARGET/metrics.json
 python workflow/stage.py run GPUS PAPERMILL'S WORDS...
@@ -17,7 +17,10 @@ from pathlib import Path
 
 @contextmanager
 def held(folder, how=fcntl.LOCK_EX):
-    "Keep a stage's folder as the stage itself does (chapter 00): for this process alone, or, to read, together with other readers."
+    """Keep a stage's folder as the stage itself does (chapter 00).
+
+    For this process alone, or, to read, together with other readers.
+    """
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, how | fcntl.LOCK_NB)
@@ -26,7 +29,8 @@ def held(folder, how=fcntl.LOCK_EX):
             f"{folder} is being written by another process; wait for it, or give another run name."
         )
     except OSError:
-        pass  # a file system that knows no locks
+        # a file system that knows no locks
+        pass
     try:
         yield
     finally:
@@ -34,10 +38,17 @@ def held(folder, how=fcntl.LOCK_EX):
 
 
 def share(source, target):
-    "Link the files of the complete stage `source` into `target` (copy them where links cannot be made), metrics.json last."
+    """Link the files of the complete stage `source` into `target`, metrics.json last.
+
+    Where links cannot be made they are copied.
+    """
     (target / "metrics.json").unlink(missing_ok=True)
-    for old in target.iterdir():  # the folder itself stays: its lock lies on it
-        shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+    # the folder itself stays: its lock lies on it
+    for old in target.iterdir():
+        if old.is_dir() and not old.is_symlink():
+            shutil.rmtree(old)
+        else:
+            old.unlink()
     files = [
         file
         for file in source.rglob("*")
@@ -55,13 +66,16 @@ def share(source, target):
 
 
 def clear_litter(folder):
-    "Remove the temporary files that a killed run of this stage left in its folder and, if it is one over all seeds, beside it."
+    """Remove the temporary files that a killed run of this stage left in its folder.
+
+    Those of a stage over all seeds lie beside it too.
+    """
     for file in [*folder.rglob(".*-*"), *folder.parent.glob(".*-*")]:
         file.unlink()
 
 
 def visible_gpus():
-    "The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."
+    "List the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."
     try:
         listed = subprocess.run(
             ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"],
@@ -81,7 +95,10 @@ def visible_gpus():
 
 
 def hold_gpu(gpus):
-    "Wait until one of these GPUs is free of our other jobs, and hold it until this process ends, however it ends; the name and the lock."
+    """Wait until one of these GPUs is free of our other jobs; its name and the lock.
+
+    The lock holds it until this process ends, however it ends.
+    """
     while True:
         for gpu in gpus:
             lock = open(
@@ -97,7 +114,11 @@ def hold_gpu(gpus):
 
 
 def talk_through(folder):
-    "Let papermill and its kernel talk through sockets in `folder`: numbered ports, the default, are now and then given to two kernels that start at the same moment."
+    """Let papermill and its kernel talk through sockets in `folder`.
+
+    Numbered ports, the default, are now and then given to two kernels that start at the same
+    moment.
+    """
     from papermill.engines import NBClientEngine, papermill_engines
     from traitlets.config import Config
 
@@ -123,7 +144,8 @@ if __name__ == "__main__":
         with held(Path(words[2]).parent):
             clear_litter(Path(words[2]).parent)
         if not int(words[0]):
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a job that asked for no GPU takes none
+            # a job that asked for no GPU takes none
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         elif gpus := visible_gpus():
             os.environ["CUDA_VISIBLE_DEVICES"], lock = hold_gpu(gpus)
         from papermill.cli import papermill

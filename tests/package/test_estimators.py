@@ -1,4 +1,4 @@
-"The vector estimators keep scikit-learn's contract: its own checks, each by name, the exceptions with their reason."
+"The vector estimators keep scikit-learn's contract: its checks by name, exceptions with reason."
 
 from functools import partial
 
@@ -8,8 +8,8 @@ from fmnist_cluster.ae_kmeans import AEKMeans
 from fmnist_cluster.autoencoder import Autoencoder, StackedAutoencoder
 from fmnist_cluster.baseline import RandomAssignment
 from fmnist_cluster.dec import DEC, IDEC
-from fmnist_cluster.related import DCN, DDC
 from fmnist_cluster.dec_questions import FixedEncoderDEC, PixelKMeans
+from fmnist_cluster.related import DCN, DDC
 
 small = partial(Autoencoder, n_components=2, hidden=(8,), epochs=1, batch_size=64, device="cpu")
 refined = dict(
@@ -31,12 +31,12 @@ EXCEPTIONS = {
     [
         RandomAssignment(2),
         small(),
-        AEKMeans(2, small(), n_init=1, device="cpu"),
+        AEKMeans(2, autoencoder=small(), n_init=1, device="cpu"),
         DEC(**refined),
         IDEC(**refined),
         FixedEncoderDEC(**refined),
-        PixelKMeans(2, 1),
-        StackedAutoencoder(2, (8,), layer_steps=5, fine_steps=5, device="cpu"),
+        PixelKMeans(2, n_init=1),
+        StackedAutoencoder(2, hidden=(8,), layer_steps=5, fine_steps=5, device="cpu"),
         DCN(**refined),
         DDC(2, n_init=1, epochs=1, device="cpu"),
     ],

@@ -3,7 +3,6 @@
 import ast
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,24 +23,24 @@ from book import (
     overrides,
     parameters,
 )
-from conftest import CHAPTERS, ROOT
+from conftest import CHAPTERS, ROOT, copy_project
 
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 METHODS = [chapter for chapter in CHAPTERS if "03" <= chapter[:2] <= "07"]
 
 
 def python(cell):
-    "A cell's code, line magics left out."
+    "Return a cell's code, line magics left out."
     return re.sub(r"(?m)^\s*[%!].*$", "", cell.source)
 
 
 def code(chapter):
-    "The chapter's code as Python."
+    "Return the chapter's code as Python."
     return "\n".join(python(cell) for cell in cells(chapter))
 
 
 def length(cell):
-    "Lines of code in a cell; blank lines and docstrings do not count."
+    "Count the lines of code in a cell; blank lines and docstrings do not count."
     blocks = [
         node.body[0]
         for node in ast.walk(ast.parse(python(cell)))
@@ -193,33 +192,25 @@ def test_notebook_is_fit_to_be_read(file):
     ] == []
     for cell in code:
         for output in cell.outputs:
-            output.get("data", {}).pop("image/png", None)  # base64 may spell anything
+            # base64 may spell anything
+            output.get("data", {}).pop("image/png", None)
     assert re.findall(r"/(?:root|home|tmp|work|Users)/[\w.-]+", json.dumps(notebook)) == []
 
 
 def test_export_and_clean_change_nothing(tmp_path):
     "Run on a copy: the package is what the notebooks say, and the notebooks are clean."
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    files = [name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
-    for name in files:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, tmp_path / name)
+    copy = copy_project(tmp_path / "project")
+    files = [file.relative_to(copy) for file in copy.rglob("*") if file.is_file()]
     for tool in ("nbdev_export", "nbdev_clean"):
         subprocess.run(
-            [Path(sys.executable).with_name(tool)], cwd=tmp_path, check=True, capture_output=True
+            [Path(sys.executable).with_name(tool)], cwd=copy, check=True, capture_output=True
         )
-    assert [
-        name for name in files if (tmp_path / name).read_bytes() != (ROOT / name).read_bytes()
-    ] == []
-    assert {
-        str(file.relative_to(tmp_path)) for file in (tmp_path / "fmnist_cluster").glob("*.py")
-    } <= set(files)
+    changed = [
+        str(name) for name in files if (copy / name).read_bytes() != (ROOT / name).read_bytes()
+    ]
+    assert changed == []
+    modules = {file.relative_to(copy) for file in (copy / "fmnist_cluster").glob("*.py")}
+    assert modules <= set(files)
 
 
 # the lock

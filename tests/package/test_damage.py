@@ -1,4 +1,8 @@
-"Files that are missing, cut or changed, disks that are full or read-only, two writers, too little memory: named or mended, never a wrong result."
+"""Damage is named or mended, never a wrong result.
+
+Files that are missing, cut or changed, disks that are full or read-only, two writers, little
+memory.
+"""
 
 import gzip
 import hashlib
@@ -13,30 +17,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT
-from hypothesis import HealthCheck, assume, given, settings
+from conftest import GENERATED, ROOT, refusal
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from methods import ESTIMATORS, samples
 from sklearn.base import clone
 
 from fmnist_cluster import core, data
 from fmnist_cluster.baseline import fit_row
-from fmnist_cluster.core import InputError, Stage, completed, load_artefact, save_artefact
+from fmnist_cluster.core import Stage, completed, load_artefact, save_artefact
 
-generated = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
 COMMON = dict(dataset="digits", seed=0, run="r")
 N = 80
-
-
-def one_line(function, *words):
-    "The message of the InputError that `function` raises."
-    with pytest.raises(InputError) as caught:
-        function()
-    message = str(caught.value)
-    assert "\n" not in message and [word for word in words if word not in message] == [], message
-    return message
 
 
 @pytest.fixture(scope="module")
@@ -99,29 +91,29 @@ def test_everything_that_is_read_is_watched(runs):
 
 
 @pytest.mark.parametrize("name", KEPT)
-@generated
+@GENERATED
 @given(position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_is_noticed(name, position, bit, runs):
     "Wherever it is: never a result, always one line that names the file or that of its stage."
     path = runs.stage / name
     content = bytearray(path.read_bytes())
     place = int(position * len(content))
-    assume(
-        name != "metrics.json" or not 0 <= place - content.rindex(b'"sha256"') < 8
-    )  # this name lost, the check is lost and nothing else
+    if name == "metrics.json":
+        # this name lost, the check is lost and nothing else
+        assume(not 0 <= place - content.rindex(b'"sha256"') < 8)
     content[place] ^= 1 << bit
-    with_content(path, bytes(content), lambda: one_line(lambda: read(path), str(path.parent)))
+    with_content(path, bytes(content), lambda: refusal(lambda: read(path), str(path.parent)))
 
 
 @pytest.mark.parametrize("name", KEPT)
-@generated
+@GENERATED
 @given(keep=st.floats(0, 1, exclude_max=True))
 def test_a_cut_file_is_noticed(name, keep, runs):
     path = runs.stage / name
     with_content(
         path,
         path.read_bytes()[: int(keep * (path.stat().st_size - 1))],
-        lambda: one_line(lambda: read(path), str(path.parent)),
+        lambda: refusal(lambda: read(path), str(path.parent)),
     )
 
 
@@ -131,7 +123,7 @@ def test_a_missing_file_is_named(name, runs):
     whole = path.read_bytes()
     path.unlink()
     try:
-        one_line(lambda: read(path), str(path))
+        refusal(lambda: read(path), str(path))
     finally:
         path.write_bytes(whole)
 
@@ -156,7 +148,7 @@ def test_a_file_of_another_run_is_noticed(name, runs, tmp_path, monkeypatch):
     with_content(
         runs.stage / name,
         (stage.folder / name).read_bytes(),
-        lambda: one_line(lambda: read(runs.stage / name), "checksum"),
+        lambda: refusal(lambda: read(runs.stage / name), "checksum"),
     )
 
 
@@ -165,7 +157,7 @@ def test_metrics_that_are_none(text, runs):
     with_content(
         runs.stage / "metrics.json",
         text.encode(),
-        lambda: one_line(lambda: Stage("05_ae_kmeans", n=1, **COMMON), "metrics.json is damaged"),
+        lambda: refusal(lambda: Stage("05_ae_kmeans", n=1, **COMMON), "metrics.json is damaged"),
     )
 
 
@@ -196,7 +188,7 @@ def test_a_damaged_fit_is_made_anew(name, tmp_path, monkeypatch):
 )
 @pytest.mark.parametrize("complete", [True, False])
 def test_a_damaged_pair_of_the_grid_is_made_anew(complete, name, harm, tmp_path, monkeypatch):
-    "Chapter 03 keeps its pairs one by one: noticed in a complete stage and in one that was broken off."
+    "Chapter 03 keeps its pairs one by one: noticed in a complete stage and in a broken one."
     monkeypatch.setenv("FMNIST_CLUSTER_RUNS", str(tmp_path))
     X, stage = samples("ae", N), Stage("03_baseline", **COMMON)
     file, made = stage.folder / name, (stage.folder / name).parent / "made.json"
@@ -212,7 +204,7 @@ def test_a_damaged_pair_of_the_grid_is_made_anew(complete, name, harm, tmp_path,
         stage.finish()
     harm(file)
     if complete:
-        one_line(lambda: read(file), str(file))
+        refusal(lambda: read(file), str(file))
     assert all(
         np.array_equal(once[split], labels[split]) for labels in (run(), run()) for split in once
     )
@@ -229,7 +221,7 @@ def test_a_model_cut_off_between_its_two_files_is_noticed(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(
         (second.save(tmp_path / "other") / "model.safetensors").read_bytes()
     )
-    one_line(lambda: type(first).load(tmp_path), "checksum")
+    refusal(lambda: type(first).load(tmp_path), "checksum")
 
 
 def test_what_an_earlier_version_saved_can_be_read(tmp_path):
@@ -250,7 +242,7 @@ def test_what_an_earlier_version_saved_can_be_read(tmp_path):
 
 @pytest.fixture
 def idx(tmp_path, monkeypatch):
-    "Files as Fashion-MNIST's, ten images each, known to torchvision by their checksums; no network."
+    "Make files as Fashion-MNIST's, ten images each, known by their checksums; no network."
     raw, resources = tmp_path / "data" / "FashionMNIST" / "raw", []
     raw.mkdir(parents=True)
     for part in ("train", "t10k"):
@@ -275,7 +267,7 @@ def test_the_small_data_set_is_read(idx):
     ) == list(range(10))
 
 
-@generated
+@GENERATED
 @given(position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_in_the_data_is_noticed(position, bit, idx):
     path = idx / "train-images-idx3-ubyte.gz"
@@ -284,7 +276,7 @@ def test_a_flipped_bit_in_the_data_is_noticed(position, bit, idx):
     with_content(
         path,
         bytes(content),
-        lambda: one_line(lambda: data.load_images("fashion_mnist"), str(path), "MD5", "delete it"),
+        lambda: refusal(lambda: data.load_images("fashion_mnist"), str(path), "MD5", "delete it"),
     )
 
 
@@ -302,12 +294,9 @@ def test_a_flipped_bit_in_the_data_is_noticed(position, bit, idx):
 def test_harmed_data_is_named(harm, idx):
     path = idx / "t10k-images-idx3-ubyte.gz"
     harm(path)
-    one_line(lambda: data.load_images("fashion_mnist", "test"), path.name)
-    assert data.load_images("fashion_mnist").shape == (
-        10,
-        28,
-        28,
-    )  # the other files are as good as before
+    refusal(lambda: data.load_images("fashion_mnist", "test"), path.name)
+    # the other files are as good as before
+    assert data.load_images("fashion_mnist").shape == (10, 28, 28)
 
 
 def test_data_that_may_not_be_read_is_named(idx, monkeypatch):
@@ -315,7 +304,7 @@ def test_data_that_may_not_be_read_is_named(idx, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(data, "check_integrity", refuse)
-    one_line(
+    refusal(
         lambda: data.load_images("fashion_mnist"), "train-images-idx3-ubyte.gz", "Permission denied"
     )
 
@@ -343,9 +332,8 @@ def small_disk(tmp_path):
 
     yield mount
     while os.path.ismount(place):
-        subprocess.run(
-            ["umount", "-l", str(place)], check=True
-        )  # a stage may still hold its folder there
+        # lazily: a stage may still hold its folder there
+        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def figure():
@@ -368,7 +356,7 @@ LARGE = {
 def test_a_full_disk_leaves_the_old_file_and_says_so(name, small_disk):
     place, value = small_disk(), LARGE[name]
     (place / name).write_text("as it was")
-    one_line(
+    refusal(
         lambda: save_artefact(place / name, value() if callable(value) else value),
         str(place / name),
         "cannot be written",
@@ -383,7 +371,7 @@ def test_a_full_disk_while_a_model_is_kept(small_disk, monkeypatch):
     monkeypatch.setenv("FMNIST_CLUSTER_RUNS", str(place))
     stage = Stage("04_autoencoder", **COMMON)
     large = clone(ESTIMATORS["ae"]).set_params(hidden=(64,), epochs=1)
-    one_line(
+    refusal(
         lambda: stage.fit("ae", large, samples("ae", N)),
         "cannot be written",
         "No space left",
@@ -397,8 +385,8 @@ def test_a_full_disk_while_a_model_is_kept(small_disk, monkeypatch):
 def test_a_read_only_disk_is_refused_before_the_training(small_disk, monkeypatch):
     place = small_disk("ro")
     monkeypatch.setenv("FMNIST_CLUSTER_RUNS", str(place / "runs"))
-    one_line(lambda: Stage("04_autoencoder", **COMMON), "cannot be written", "FMNIST_CLUSTER_RUNS")
-    one_line(
+    refusal(lambda: Stage("04_autoencoder", **COMMON), "cannot be written", "FMNIST_CLUSTER_RUNS")
+    refusal(
         lambda: clone(ESTIMATORS["random"]).fit(samples("random", 9)).save(place / "model"),
         "cannot be written",
     )
@@ -448,12 +436,12 @@ def other(tmp_path, monkeypatch):
 
 def test_two_writers_do_not_mix(other, tmp_path):
     stage = Stage("03_baseline", **COMMON, who="this one")
-    one_line(
+    refusal(
         lambda: stage.save("kmeans/labels_test.npy", [8]),
         "being written by another process",
         "out_run",
     )
-    one_line(
+    refusal(
         lambda: stage.fit("kmeans", clone(ESTIMATORS["random"]), samples("random", N)),
         "being written by another process",
     )
@@ -461,7 +449,7 @@ def test_two_writers_do_not_mix(other, tmp_path):
     assert completed(stage.folder)["parameters"] == {"who": "the other"} and list(
         load_artefact(stage.folder / "kmeans/labels_test.npy")
     ) == [7]
-    one_line(
+    refusal(
         lambda: Stage("03_baseline", **COMMON, who="this one"), "who='the other' (now 'this one')"
     )
 
@@ -529,7 +517,7 @@ def test_a_stage_says_what_to_make_smaller(name, remedy, tmp_path, monkeypatch):
     monkeypatch.setenv("FMNIST_CLUSTER_RUNS", str(tmp_path))
     monkeypatch.setattr(torch.Tensor, "backward", too_small)
     stage = Stage("06_dec_idec", **COMMON)
-    one_line(
+    refusal(
         lambda: stage.fit(name, clone(ESTIMATORS[name]), samples(name, N)),
         "CUDA out of memory",
         remedy,
@@ -542,7 +530,7 @@ def test_too_little_memory_to_predict(tmp_path, monkeypatch):
     stage, X = Stage("04_autoencoder", **COMMON), samples("dec", N)
     model = stage.fit("dec", clone(ESTIMATORS["dec"]), X)
     monkeypatch.setattr(type(model), "transform", too_small)
-    one_line(
+    refusal(
         lambda: stage.keep("dec", model, X), "DEC needs more memory", "batch_size smaller than 256"
     )
 
@@ -561,9 +549,7 @@ def test_the_words_of_each_library_are_understood(error):
         with core.enough_memory(ESTIMATORS["ae"]):
             raise error
 
-    one_line(
-        allocate, "Autoencoder needs more memory", str(error) or "MemoryError", "fewer samples"
-    )
+    refusal(allocate, "Autoencoder needs more memory", str(error) or "MemoryError", "fewer samples")
 
 
 def test_the_cpu_s_own_words_are_understood():
@@ -571,7 +557,7 @@ def test_the_cpu_s_own_words_are_understood():
         with core.enough_memory(ESTIMATORS["ae"]):
             torch.empty(2**60, dtype=torch.uint8)
 
-    one_line(allocate, "needs more memory", "can't allocate memory")
+    refusal(allocate, "needs more memory", "can't allocate memory")
 
 
 def test_other_errors_pass_unchanged():
@@ -584,4 +570,4 @@ def test_other_errors_pass_unchanged():
 )
 def test_an_estimator_alone_says_what_to_make_smaller(name, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "backward", too_small)
-    one_line(lambda: clone(ESTIMATORS[name]).fit(samples(name, N)), "fewer samples")
+    refusal(lambda: clone(ESTIMATORS[name]).fit(samples(name, N)), "fewer samples")

@@ -45,7 +45,11 @@ IMAGES, TRUTH, NAMES = (
 
 
 def made_table():
-    "60 images on a grid. `good` knows every class, `bad` takes each for the next but for the first ten images, which its clusters leave without a name."
+    """Put 60 images on a grid.
+
+    `good` knows every class, `bad` takes each for the next but for the first ten images, which its
+    clusters leave without a name.
+    """
     row = np.arange(N)
     bad = np.where(row < 10, -1, (TRUTH + 1) % 10)
     return pd.DataFrame(
@@ -214,7 +218,7 @@ def test_chapter_09_leaves_the_table(book, tmp_path, monkeypatch):
 
 
 class Browser:
-    "Chromium, driven through its DevTools protocol as a person would: pointer, finger, keys; and looked at."
+    "Chromium, driven by DevTools as a person would: pointer, finger, keys; and looked at."
 
     def __init__(self, profile):
         self.process = subprocess.Popen(
@@ -283,23 +287,25 @@ class Browser:
 
     def settle(self):
         "Let two frames pass: what was changed is drawn then."
-        self.js(
-            "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 150))))"
-        )
+        self.js("""new Promise(done => requestAnimationFrame(
+            () => requestAnimationFrame(() => setTimeout(done, 150))))""")
 
     def choose(self, field, value):
-        self.js(
-            f"(field => {{ field.value = '{value}'; field.dispatchEvent(new Event('change', {{bubbles: true}})) }})(document.querySelector('[name={field}]'))"
-        )
+        self.js(f"""(field => {{
+            field.value = '{value}'
+            field.dispatchEvent(new Event('change', {{bubbles: true}}))
+        }})(document.querySelector('[name={field}]'))""")
         self.settle()
 
     def place(self, row):
-        "Where on the screen the point of a row lies."
+        "Return where on the screen the point of a row lies."
         x, y = made_table().loc[row, ["x", "y"]]
         return self.js(f"""(() => {{
             document.querySelector('.map').scrollIntoView({{block: 'center'}})
-            const view = Bokeh.index.find_one(Bokeh.documents[0].get_model_by_name('map')), box = document.querySelector('.map').getBoundingClientRect()
-            return [box.left + view.frame.x_scale.compute({x}), box.top + view.frame.y_scale.compute({y})] }})()""")
+            const view = Bokeh.index.find_one(Bokeh.documents[0].get_model_by_name('map'))
+            const box = document.querySelector('.map').getBoundingClientRect(), frame = view.frame
+            return [box.left + frame.x_scale.compute({x}), box.top + frame.y_scale.compute({y})]
+        }})()""")
 
     def point(self, row):
         x, y = self.place(row)
@@ -314,20 +320,26 @@ class Browser:
         self.settle()
 
     def colour(self, row):
-        "The colour that the screen shows at the point of a row."
+        "Return the colour that the screen shows at the point of a row."
         x, y = self.place(row)
         self.settle()
         picture = PIL.Image.open(
             io.BytesIO(base64.b64decode(self.ask("Page.captureScreenshot")["data"]))
         ).convert("RGB")
-        return "#%02x%02x%02x" % picture.getpixel((round(x), round(y)))
+        return "#" + bytes(picture.getpixel((round(x), round(y)))).hex()
 
     def card(self):
-        "What the card shows: its text by lines, and the row whose image is most like its picture; None if there is no card."
+        """Return what the card shows, None if there is no card.
+
+        Its text by lines, and the row whose image is most like its picture.
+        """
         if self.js("document.getElementById('card').hidden"):
             return None
-        text, pixels = self.js("""(card => [card.innerText,
-            Array.from(card.querySelector('canvas').getContext('2d').getImageData(0, 0, 28, 28).data).filter((_, place) => place % 4 == 0)])(document.getElementById('card'))""")
+        text, pixels = self.js("""(card => {
+            const context = card.querySelector('canvas').getContext('2d')
+            const data = Array.from(context.getImageData(0, 0, 28, 28).data)
+            return [card.innerText, data.filter((_, place) => place % 4 == 0)]
+        })(document.getElementById('card'))""")
         distance = np.abs(IMAGES.astype(int) - np.reshape(pixels, (28, 28))).mean(axis=(1, 2))
         return [line.split("\t") for line in text.splitlines() if line], int(distance.argmin())
 
@@ -367,13 +379,15 @@ def test_the_pointer_brings_up_the_image_and_what_each_method_said(browser):
         )
         assert lines[3][:2] == ["bad", f"✗ {bad}"]
     x, y = browser.place(0)
-    browser.ask("Input.dispatchMouseEvent", type="mouseMoved", x=x + 25, y=y)  # between two points
+    # between two points
+    browser.ask("Input.dispatchMouseEvent", type="mouseMoved", x=x + 25, y=y)
     browser.settle()
     assert browser.card() is None
 
 
 def test_method_and_colouring_change_the_points(browser):
-    classes, row = explorer.COLOURS["classes"], 48  # no name lies over this one
+    # no name lies over row 48
+    classes, row = explorer.COLOURS["classes"], 48
     assert browser.colour(row) == classes[TRUTH[row]]
     browser.choose("method", "bad")
     assert (
@@ -419,7 +433,8 @@ def test_errors_can_be_searched(browser):
 
 
 def test_the_keyboard_goes_along_the_images(browser):
-    browser.js("document.querySelector('#gallery canvas').focus()")  # scrolls it into view
+    # scrolls it into view
+    browser.js("document.querySelector('#gallery canvas').focus()")
     browser.settle()
     assert browser.card()[1] == 0
     browser.press("ArrowRight")

@@ -1,6 +1,4 @@
-"The full recipe on other data, in the preset for a GPU, and as the model that ships."
-
-import importlib.resources
+"The full recipe on other data, and in the preset for a GPU."
 
 import numpy as np
 import pytest
@@ -10,7 +8,7 @@ from book import ROOT, defaults, overrides
 from fmnist_cluster.baseline import kmeans
 from fmnist_cluster.data import load_images, load_labels, to_vectors
 from fmnist_cluster.metrics import accuracy, match_clusters
-from fmnist_cluster.pseudo_label import ContrastiveClassifier, ResidualEncoder, reference_model
+from fmnist_cluster.pseudo_label import ContrastiveClassifier, ResidualEncoder
 
 SIZES = ("contrastive_epochs", "min_steps", "n_heads", "head_epochs", "encoder")
 
@@ -44,14 +42,3 @@ def test_the_preset_for_a_gpu_runs_one_pass_on_the_processor():
     ).fit(X)
     assert isinstance(model.network_.encoder, ResidualEncoder)
     np.testing.assert_allclose(model.predict_proba(X).sum(1), 1, rtol=1e-5)
-
-
-def test_the_model_that_ships_is_small_and_knows_the_classes():
-    folder = importlib.resources.files("fmnist_cluster") / "reference_model"
-    assert (folder / "model.safetensors").stat().st_size <= 2e6
-    model, X, y = (
-        reference_model(),
-        load_images("fashion_mnist", "test")[:2000],
-        load_labels("fashion_mnist", "test")[:2000],
-    )
-    assert (model.predict(X) == y).mean() > 0.7 and not hasattr(model, "labels_")

@@ -56,7 +56,6 @@ def test_the_table_has_a_row_for_every_method(book):
     shown = book.process.stdout[book.process.stdout.index("digits, test images") :]
     assert all(f" {method} " in shown or f"\n{method} " in shown for method in METHODS)
     accuracy = table["ACC (map from train)"]
-    assert accuracy["random"] < 0.2 < 0.4 < accuracy["kmeans"] < 1
     assert accuracy.drop("random").min() > 2 * accuracy["random"], "a method found next to nothing"
 
 
@@ -172,7 +171,7 @@ def test_missing_upstream_names_the_chapter(chapter, tmp_path):
 
 
 def test_a_chapter_that_fails_is_named_in_one_line(book, tmp_path):
-    "A damaged upstream file: the run names the chapter, the file and where to look, and keeps what is complete."
+    "The run names the chapter, the damaged file and where to look, and keeps what is complete."
     import shutil
 
     base = tmp_path / "quick" / "digits"

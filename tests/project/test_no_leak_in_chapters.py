@@ -1,7 +1,8 @@
-"No label and no test image reaches a fit: with labels shuffled or gone and test images spoilt, every method finds the very same clusters."
+"""No label and no test image reaches a chapter's training.
 
-import gzip
-import hashlib
+With labels shuffled or gone and test images spoilt, every method finds the very same clusters.
+"""
+
 import json
 
 import numpy as np
@@ -9,13 +10,8 @@ import pytest
 import yaml
 from book import READS
 from conftest import ROOT, call
-from methods import ESTIMATORS, ON_IMAGES, digest
+from digit_files import VARIANTS, write_files
 from safetensors.numpy import load_file
-from sklearn.base import clone
-
-from fmnist_cluster import data
-from fmnist_cluster.core import InputError, Stage
-from fmnist_cluster.data import load_images, load_labels, to_vectors
 
 TRAINING = [chapter for chapter in READS if "03" <= chapter[:2] <= "07"]
 
@@ -37,7 +33,7 @@ data.load_labels = _shuffled
 
 @pytest.fixture(scope="module")
 def shuffled(book, tmp_path_factory):
-    "The training chapters run again, as the book runs them, on digits whose labels are shuffled."
+    "Run the training chapters as the book does, on digits whose labels are shuffled."
     folder = tmp_path_factory.mktemp("shuffled")
     startup, marker = folder / "ipython/profile_default/startup", folder / "labels were asked for"
     startup.mkdir(parents=True)
@@ -66,7 +62,10 @@ def shuffled(book, tmp_path_factory):
 
 
 def found(base):
-    "What the methods found: labels, embeddings and the course of the training; the upper bound `supervised`, which reads labels by name, left out."
+    """Return the files of what the methods found: labels, embeddings, the course of the training.
+
+    The upper bound `supervised`, which reads labels by name, is left out.
+    """
     patterns = (
         "*/labels_*.npy",
         "*/embedding_*.npy",
@@ -113,7 +112,10 @@ def test_everything_found_is_the_same_to_the_last_byte(book, shuffled):
 
 
 def timeless(value):
-    "What a stage records; times, memory, checksums of files (times stand in some) and the upper bound `supervised` apart."
+    """Return what a stage records, without what differs from run to run.
+
+    Times, memory, checksums of files (times stand in some) and the upper bound `supervised`.
+    """
     if isinstance(value, list):
         return [timeless(item) for item in value]
     if not isinstance(value, dict):
@@ -136,97 +138,8 @@ def test_the_same_facts_are_recorded(chapter, book, shuffled):
     assert once == again and "methods" in once
 
 
-# the files themselves
-
-
-def write_files(folder, n_train, n_test, labels="as they are", test_images="as they are"):
-    "Digits as files of Fashion-MNIST's format below `folder`; returns their names and checksums, as torchvision keeps them."
-    raw, draw, known = folder / "FashionMNIST" / "raw", np.random.default_rng(0), []
-    raw.mkdir(parents=True)
-    for split, part, n in (("train", "train", n_train), ("test", "t10k", n_test)):
-        images, classes = (
-            load_images("digits", split)[:n],
-            load_labels("digits", split)[:n].astype(np.uint8),
-        )
-        if labels == "shuffled":
-            classes = draw.permutation(classes)
-        if split == "test" and test_images == "noise":
-            images = draw.integers(0, 256, images.shape, dtype=np.uint8)
-        for kind, content in (
-            ("images", bytes(16) + images.tobytes()),
-            ("labels", bytes(8) + classes.tobytes()),
-        ):
-            file = raw / f"{part}-{kind}-idx{3 if kind == 'images' else 1}-ubyte.gz"
-            file.write_bytes(gzip.compress(content, mtime=0))
-            known.append((file.name, hashlib.md5(file.read_bytes()).hexdigest()))
-            if kind == "labels" and labels == "gone":
-                file.unlink()
-    return known
-
-
-BY_EMBEDDING = (
-    "ae",
-    "ddc",
-)  # the one has no clusters, the other may find a single one in so few images, which no noise changes
-VARIANTS = {
-    "undisturbed": {},
-    "labels shuffled": {"labels": "shuffled"},
-    "labels gone": {"labels": "gone"},
-    "test images noise": {"test_images": "noise"},
-}
-variants = pytest.mark.parametrize(
-    "variant", [variant for variant in VARIANTS if variant != "undisturbed"]
-)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    "For each variant of the files, what every method finds by way of a stage: digest of the train labels (of the embedding, where there are none), and of the test ones."
-    found = {}
-    for variant, change in VARIANTS.items():
-        folder = tmp_path_factory.mktemp("files")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                data._IDX_SETS["fashion_mnist"],
-                "resources",
-                write_files(folder / "data", 100, 30, **change),
-            )
-            patch.setattr(data, "_download", lambda *_: False)
-            for name, place in {"DATA": "data", "RUNS": "runs"}.items():
-                patch.setenv(f"FMNIST_CLUSTER_{name}", str(folder / place))
-            patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-            patch.setattr(data, "project_root", lambda folder=folder: folder)
-            if variant == "labels gone":
-                with pytest.raises(InputError, match="labels-idx1"):
-                    load_labels("fashion_mnist")
-            stage, images = (
-                Stage("06_dec_idec", dataset="fashion_mnist", seed=0, run="r"),
-                [load_images("fashion_mnist", split) for split in ("train", "test")],
-            )
-            for name, estimator in ESTIMATORS.items():
-                train, test = images if name in ON_IMAGES else map(to_vectors, images)
-                given = {"held_out": test} if name == "ae" else {}
-                model = stage.fit(name, clone(estimator), train, **given)
-                found[variant, name] = (
-                    digest(model.transform(train)) if name == "ae" else digest(model.labels_),
-                    digest(model.transform(test) if name in BY_EMBEDDING else model.predict(test)),
-                )
-    return found
-
-
-@variants
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_the_fit_is_the_same(name, variant, trained):
-    assert trained[variant, name][0] == trained["undisturbed", name][0]
-
-
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_the_noise_was_there(name, trained):
-    "Otherwise the test above would pass for nothing."
-    assert trained["test images noise", name][1] != trained["undisturbed", name][1]
-
-
-LONG = ["labels gone", "test images noise"]  # labels shuffled: above
+# the files themselves: labels that are shuffled come above
+LONG = ["labels gone", "test images noise"]
 SMALL = {
     "03_baseline": {"n_init": 1, "n_single": 1, "rows": ["gmm@pca5", "ward@pca5", "hdbscan@pca5"]},
     "04_autoencoder": {"hidden": [16], "epochs": 1},
@@ -254,7 +167,7 @@ data._download = lambda *_: False
 
 @pytest.fixture(scope="module")
 def chapters(tmp_path_factory):
-    "For each variant of the files, the training chapters themselves on these files, and how each ended."
+    "Run the training chapters themselves on each variant of the files; how each ended."
     ended = {}
     for variant in ("undisturbed", *LONG):
         change, folder = VARIANTS[variant], tmp_path_factory.mktemp("chapters")
@@ -290,7 +203,10 @@ def chapters(tmp_path_factory):
 
 
 def content(file):
-    "The bytes of a file; of a model those of each tensor, without what was only watched: test images on their way through the network."
+    """Return the bytes of a file; of a model those of each tensor.
+
+    What was only watched is left out: test images on their way through the network.
+    """
     if file.suffix != ".safetensors":
         return file.read_bytes()
     return {
@@ -304,7 +220,7 @@ def content(file):
 @pytest.mark.parametrize("variant", LONG)
 @pytest.mark.parametrize("chapter", TRAINING)
 def test_a_chapter_s_training_is_the_same(chapter, variant, chapters):
-    "Where the label files are gone the chapter ends at its first evaluation cell, its stage complete before."
+    "Where the label files are gone it ends at its first evaluation cell, its stage complete."
     ending = chapters[variant, chapter]
     if (
         variant != "labels gone"

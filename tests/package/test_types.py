@@ -1,4 +1,4 @@
-"The package's types agree, also inside functions that declare none; py.typed lets those who import it check theirs."
+"The package's types agree; py.typed lets those who import it check theirs."
 
 import pytest
 from conftest import call
@@ -6,7 +6,7 @@ from conftest import call
 
 @pytest.fixture(scope="module")
 def mypy(tmp_path_factory):
-    "mypy as a function of its arguments; what it has learned of PyTorch is kept between two calls."
+    "Return mypy as a function; what it has learned of PyTorch is kept between two calls."
     cache = tmp_path_factory.mktemp("mypy")
     return lambda *words: call("-m", "mypy", "--cache-dir", cache, *words)
 
@@ -19,9 +19,14 @@ def test_types_agree(mypy):
 
 
 def test_a_wrong_type_is_found(mypy, tmp_path):
-    "What a user writes is checked against the package: a name that is not there, and a result taken for another."
-    wrong = "from fmnist_cluster.metrics import accuracy\nfrom fmnist_cluster.core import Stage\nlabel: str = accuracy([0], [0])\nStage.fitt\n"
-    (tmp_path / "wrong.py").write_text(wrong)
+    "A user's code is checked against the package: a missing name, a result taken for another."
+    lines = [
+        "from fmnist_cluster.metrics import accuracy",
+        "from fmnist_cluster.core import Stage",
+        "label: str = accuracy([0], [0])",
+        "Stage.fitt",
+    ]
+    (tmp_path / "wrong.py").write_text("\n".join(lines))
     process = mypy(tmp_path / "wrong.py")
     assert (
         process.returncode == 1

@@ -1,4 +1,7 @@
-"Every notebook twice: its own cells by nbdev's runner, and its tests against the exported package; and how much of the package those have run."
+"""Every notebook twice: its own cells by nbdev's runner, and its tests against the package.
+
+And how much of the package those have run.
+"""
 
 import json
 import os
@@ -8,11 +11,12 @@ import pytest
 from conftest import CHAPTERS, ROOT, call
 
 NOTEBOOKS = sorted(file.stem for file in (ROOT / "nbs").glob("*.ipynb"))
+# a study may export nothing
 EXPORTING = [
     name
     for name in CHAPTERS
     if "#| default_exp" in (ROOT / "nbs" / f"{name}.ipynb").read_text(encoding="utf-8")
-]  # a study exports nothing
+]
 RUNS = [("own", name) for name in NOTEBOOKS] + [("exported", name) for name in EXPORTING]
 
 
@@ -23,7 +27,10 @@ def counted(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def outcomes(request, counted):
-    "Every chosen run, as many at a time as there are cores, one thread each; which lines of the package the second runner has run lies in the folder `counted`."
+    """Start every chosen run, as many at a time as there are cores, one thread each.
+
+    Which lines of the package the second runner has run lies in the folder `counted`.
+    """
     chosen = [
         tuple(item.callspec.params[name] for name in ("what", "name"))
         for item in request.session.items
@@ -68,7 +75,6 @@ def test_the_notebooks_tests_cover_the_package(outcomes, counted):
         for file, found in report["files"].items()
         if found["missing_lines"]
     }
-    print(
-        f"{report['totals']['percent_covered']:.1f} % of {report['totals']['num_statements']} lines; not run: {missed}"
-    )
-    assert len(report["files"]) > len(EXPORTING) and report["totals"]["percent_covered"] >= 95
+    share, lines = (report["totals"][key] for key in ("percent_covered", "num_statements"))
+    print(f"{share:.1f} % of {lines} lines; not run: {missed}")
+    assert len(report["files"]) > len(EXPORTING) and share >= 95

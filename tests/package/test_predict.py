@@ -1,4 +1,4 @@
-"`fmnist-cluster predict`: every kind of file gets its line, nothing stops the rest, and the answer is there at once."
+"`fmnist-cluster predict`: every kind of file gets its line, and nothing stops the rest."
 
 import csv
 import importlib.resources
@@ -26,7 +26,7 @@ NAMES = ["hat", "sock", "scarf", "glove"]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    "A classifier of random weights with four named clusters, as `ContrastiveClassifier.save` writes one."
+    "Write a classifier of random weights, four clusters, as `ContrastiveClassifier.save` does."
     folder, rng = tmp_path_factory.mktemp("model"), np.random.default_rng(0)
     tensors = {
         "mean": np.zeros(256),
@@ -68,7 +68,7 @@ def model(tmp_path_factory):
 
 
 def png_that_claims(width, height):
-    "The first bytes of a PNG of that size, and nothing after them."
+    "Return the first bytes of a PNG of that size, and nothing after them."
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     chunks = [header, b"IDAT" + zlib.compress(b""), b"IEND"]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -78,7 +78,7 @@ def png_that_claims(width, height):
 
 
 def boot():
-    "A dark boot on white, 120 x 160, in colour."
+    "Draw a dark boot on white, 120 x 160, in colour."
     picture = Image.new("RGB", (160, 120), "white")
     picture.paste((60, 20, 10), (50, 20, 80, 90))
     picture.paste((90, 30, 10), (50, 70, 120, 100))
@@ -87,7 +87,7 @@ def boot():
 
 @pytest.fixture
 def wardrobe(tmp_path):
-    "A folder of pictures and of what passes for them."
+    "Fill a folder with pictures and with what passes for them."
     folder, picture = tmp_path / "wardrobe", boot()
     folder.mkdir()
     picture.save(folder / "photo.png")
@@ -196,7 +196,8 @@ def test_one_picture_in_many_forms_is_one_garment(wardrobe, tmp_path):
 
     straight = garment(wardrobe / "photo.png")
     turned = Image.Exif()
-    turned[0x0112] = 6  # lies on its side: to be turned by 90 degrees clockwise
+    # it lies on its side: to be turned by 90 degrees clockwise
+    turned[0x0112] = 6
     boot().transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=turned)
     for file, tolerance in {
         tmp_path / "turned.png": 0,
@@ -209,9 +210,8 @@ def test_one_picture_in_many_forms_is_one_garment(wardrobe, tmp_path):
         assert np.abs(garment(file) - straight).max() <= tolerance, file
     assert np.abs(garment(wardrobe / "clear.png") - straight).max() <= 8
     on_black = prepare(Image.fromarray(255 - np.asarray(boot().convert("L"))))
-    assert (
-        np.abs(on_black.astype(int) - straight).max() <= 2
-    )  # levels are rounded on the way, upwards in one and downwards in the other
+    # levels are rounded on the way, upwards in one and downwards in the other
+    assert np.abs(on_black.astype(int) - straight).max() <= 2
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 1), (3, 4000), (29, 28), (5000, 4000)])
@@ -255,8 +255,9 @@ def test_an_empty_folder_is_said(model, tmp_path):
     assert "there is no file in" in command.main(["predict", str(tmp_path), "--model", str(model)])
 
 
+@pytest.mark.long
 def test_a_thousand_images_take_less_than_half_a_second_on_two_cores(model):
-    "In seconds of computing, which other work on the machine does not lengthen: half a second on two cores is one."
+    "In seconds of computing, which other work does not lengthen: half a second on two is one."
     classifier, images, taken = (
         load_classifier(model)[0],
         np.random.default_rng(0).integers(0, 256, (1000, 28, 28), dtype=np.uint8),

@@ -1,4 +1,4 @@
-"The package as others get it: built, installed beside the locked dependencies, imported far from the checkout."
+"The package as others get it: built, installed, imported far from the checkout."
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, copy_project
 from PIL import Image
 
 MODULES = sorted(file.stem for file in (ROOT / "fmnist_cluster").glob("[a-z]*.py"))
@@ -17,20 +17,12 @@ MODULES = sorted(file.stem for file in (ROOT / "fmnist_cluster").glob("[a-z]*.py
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    "A wheel made from the sdist, as an index would get them; built from a copy, so the checkout gets no build folder."
+    """Make a wheel from the sdist, as an index would get them.
+
+    Built from a copy, so that the checkout gets no build folder.
+    """
     out, copy = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("copy") / "source"
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in listed.stdout.splitlines():
-        if not (ROOT / name).is_file() or name.startswith(("nbs/", "tests/")):
-            continue
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        (copy / name).write_bytes((ROOT / name).read_bytes())
+    copy_project(copy)
     process = subprocess.run(
         [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, copy],
         capture_output=True,
@@ -74,7 +66,11 @@ def test_links_of_the_description_lead_somewhere(built):
 
 @pytest.fixture(scope="module")
 def installed(built, tmp_path_factory):
-    "Its folder: the wheel installed alone; the dependencies are those of this environment, seen through a .pth file without its own editable install."
+    """Install the wheel alone into a new environment; its folder.
+
+    The dependencies are those of this environment, seen through a .pth file, so its own editable
+    install is not.
+    """
     folder = tmp_path_factory.mktemp("installed") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     subprocess.run(
@@ -102,7 +98,8 @@ def test_wheel_works_outside_the_checkout(installed, tmp_path):
     program = (
         "import importlib, sys, numpy as np, fmnist_cluster\n"
         f"for name in {MODULES!r}: importlib.import_module(f'fmnist_cluster.{{name}}')\n"
-        "from fmnist_cluster.data import load_images; assert load_images('digits').shape == (1437, 28, 28)\n"
+        "from fmnist_cluster.data import load_images\n"
+        "assert load_images('digits').shape == (1437, 28, 28)\n"
         "print(fmnist_cluster.__file__)"
     )
     shown = subprocess.run(
@@ -119,9 +116,9 @@ def test_wheel_works_outside_the_checkout(installed, tmp_path):
         capture_output=True,
         text=True,
     )
-    assert refused.returncode == 1 and refused.stderr.strip().endswith(
-        "lies in no checkout of fmnist_cluster; go into one: the notebooks and the workflow are there."
-    )
+    told = "go into one: the notebooks and the workflow are there."
+    assert refused.returncode == 1
+    assert refused.stderr.strip().endswith(f"lies in no checkout of fmnist_cluster; {told}")
 
 
 def test_predict_works_straight_after_installation(installed, tmp_path):

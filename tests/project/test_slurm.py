@@ -1,4 +1,4 @@
-"A sweep on SLURM: a real slurmctld, slurmd and munged of Debian's packages, one node, this machine."
+"A sweep on SLURM: a real slurmctld, slurmd and munged, one node, this machine."
 
 import os
 import shutil
@@ -9,7 +9,7 @@ import time
 import pytest
 import yaml
 from conftest import ROOT, call
-from small_book import environment, small_project  # noqa: F401, a fixture
+from small_book import environment
 
 NEEDED = ("slurmctld", "slurmd", "munged", "sbatch")
 pytestmark = [
@@ -49,7 +49,7 @@ def free_port():
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
-    "A cluster of one node; the environment to use it in."
+    "Start a cluster of one node; the environment to use it in."
     folder, host = tmp_path_factory.mktemp("slurm"), socket.gethostname().partition(".")[0]
     for name in ("state", "spool", "bin"):
         (folder / name).mkdir()
@@ -58,9 +58,10 @@ def slurm(tmp_path_factory):
     (folder / "slurm.conf").write_text(
         CONF.format(folder=folder, host=host, ports=[free_port(), free_port()], cpus=os.cpu_count())
     )
+    # the executor takes SLURM_* from a job's steps
     (folder / "bin/srun").write_text(
         f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {shutil.which("srun")} "$@"\n'
-    )  # the executor takes SLURM_* from a job's steps
+    )
     (folder / "bin/srun").chmod(0o755)
     use = os.environ | {
         "SLURM_CONF": str(folder / "slurm.conf"),
@@ -103,21 +104,18 @@ def slurm(tmp_path_factory):
 
 
 def test_a_sweep_on_slurm(slurm, small_project, tmp_path):
-    "Every stage is a job of its own, equal ones are shared, and one that fails is named and stops no other."
+    "Every stage is a job of its own, equal ones are shared; one that fails stops no other."
     runs, profile = tmp_path / "runs", tmp_path / "slurm"
     options = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text())
     profile.mkdir()
-    (profile / "config.yaml").write_text(
-        yaml.safe_dump(
-            options
-            | {  # no accounting here; and less patience than a real cluster needs
-                "slurm-status-command": "squeue",
-                "slurm-init-seconds-before-status-checks": 2,
-                "latency-wait": 10,
-                "default-resources": {"mem_mb": 1000, "runtime": 60},
-            }
-        )
-    )
+    # no accounting here; and less patience than a real cluster needs
+    options |= {
+        "slurm-status-command": "squeue",
+        "slurm-init-seconds-before-status-checks": 2,
+        "latency-wait": 10,
+        "default-resources": {"mem_mb": 1000, "runtime": 60},
+    }
+    (profile / "config.yaml").write_text(yaml.safe_dump(options))
     (tmp_path / "three.csv").write_text(
         "run,dataset,preset,seeds,06_second.factor\none,digits,quick,42,\nbroken,digits,quick,42,0\ntwo,digits,quick,42,3\n"
     )

@@ -1,8 +1,10 @@
-"""The same input gives the same output, to the last bit: twice in one process, and in two processes.
+"""The same input gives the same output, to the last bit: twice in one process, and in two.
 
-That holds for one machine, one set of versions and one number of threads. Sums are split by thread, and floating-point sums depend on their
-order, so one thread and two agree nearly and not to the last bit; each record names the threads it was made with. Only `random`, which adds
-nothing up, does not care. A GPU is not promised bit identity, unless FMNIST_CLUSTER_DETERMINISTIC is set: its kernels may add in any order.
+That holds for one machine, one set of versions and one number of threads. Sums are split by thread,
+and floating-point sums depend on their order, so one thread and two agree nearly and not to the
+last bit; each record names the threads it was made with. Only `random`, which adds nothing up, does
+not care. A GPU is not promised bit identity, unless FMNIST_CLUSTER_DETERMINISTIC is set: its
+kernels may add in any order.
 """
 
 import json
@@ -16,7 +18,7 @@ from sklearn.metrics import adjusted_rand_score
 
 
 def in_a_process(threads, **environment):
-    "What `fit_all` finds in a process of its own."
+    "Return what `fit_all` finds in a process of its own."
     process = call(
         "tests/methods.py",
         threads,
@@ -31,13 +33,13 @@ def in_a_process(threads, **environment):
 
 @pytest.fixture(scope="module")
 def elsewhere():
-    "Under the switch for a GPU, which must change nothing on a CPU and must let every method through."
+    "Fit under the switch for a GPU, which must change nothing on a CPU and stop no method."
     return in_a_process(1, FMNIST_CLUSTER_DETERMINISTIC="1")
 
 
 @pytest.fixture(scope="module")
 def here():
-    "The same here, after draws of other random numbers: a fit depends on its own seed alone."
+    "Fit here, after draws of other random numbers: a fit depends on its own seed alone."
     import torch
     from threadpoolctl import threadpool_limits
 

@@ -1,15 +1,13 @@
-"Whatever comes in, an estimator answers with a right result or with one line that says what it expects."
+"Whatever comes in, an estimator gives a right result or one line that says what it expects."
 
 import warnings
 
-import fmnist_cluster_cli
 import numpy as np
 import pytest
-import run_book
-from hypothesis import HealthCheck, given, settings
+from conftest import GENERATED
+from hypothesis import given
 from hypothesis import strategies as st
 
-from fmnist_cluster import data
 from fmnist_cluster.ae_kmeans import AEKMeans
 from fmnist_cluster.autoencoder import Autoencoder
 from fmnist_cluster.baseline import RandomAssignment, kmeans
@@ -17,16 +15,13 @@ from fmnist_cluster.dec import DEC, IDEC
 from fmnist_cluster.metrics import external_scores
 from fmnist_cluster.pseudo_label import ContrastiveClassifier, PseudoLabelClassifier
 
-generated = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
 COMMON = dict(device="cpu", random_state=0)
 SMALL = Autoencoder(n_components=2, hidden=(4,), epochs=1, **COMMON)
 ON_VECTORS = {
     "random": lambda k: RandomAssignment(k, random_state=0),
-    "ae_kmeans": lambda k: AEKMeans(k, SMALL, n_init=1, **COMMON),
-    "dec": lambda k: DEC(k, SMALL, n_init=1, max_iter=2, update_interval=1, **COMMON),
-    "idec": lambda k: IDEC(k, SMALL, n_init=1, max_iter=2, update_interval=1, **COMMON),
+    "ae_kmeans": lambda k: AEKMeans(k, autoencoder=SMALL, n_init=1, **COMMON),
+    "dec": lambda k: DEC(k, autoencoder=SMALL, n_init=1, max_iter=2, update_interval=1, **COMMON),
+    "idec": lambda k: IDEC(k, autoencoder=SMALL, n_init=1, max_iter=2, update_interval=1, **COMMON),
 }
 ON_IMAGES = {
     "plain": lambda k: PseudoLabelClassifier(k, rounds=1, epochs_per_round=1, n_init=1, **COMMON),
@@ -91,7 +86,8 @@ def samples(draw, *, images):
         )
     ):
         with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # casts that lose something: that is what they are for
+            # casts that lose something: that is what they are for
+            warnings.simplefilter("ignore")
             X = HARM[harm](X)
     if draw(st.booleans()):
         X.flags.writeable = False
@@ -109,7 +105,8 @@ def right_or_refused(make, X, k):
     "Fit and predict; a refusal must be one line of ValueError or TypeError, a result must be one."
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # few points, many clusters: k-means says so
+            # few points, many clusters: k-means says so
+            warnings.simplefilter("ignore")
             model = make(k).fit(X)
     except (ValueError, TypeError) as refusal:
         assert str(refusal) and "\n" not in str(refusal), refusal
@@ -124,20 +121,20 @@ def right_or_refused(make, X, k):
 
 
 @pytest.mark.parametrize("name", ON_VECTORS)
-@generated
+@GENERATED
 @given(X=samples(images=False), k=clusters)
 def test_vectors(name, X, k):
     right_or_refused(ON_VECTORS[name], X, k)
 
 
 @pytest.mark.parametrize("name", ON_IMAGES)
-@generated
+@GENERATED
 @given(X=samples(images=True), k=clusters)
 def test_images(name, X, k):
     right_or_refused(ON_IMAGES[name], X, k)
 
 
-@generated
+@GENERATED
 @given(X=samples(images=False), k=clusters)
 def test_kmeans(X, k):
     right_or_refused(lambda k: Bound(k), X, k)
@@ -156,7 +153,7 @@ class Bound:
 labels = st.lists(st.one_of(st.integers(0, 5), st.integers(-2, 9)), max_size=8).map(np.array)
 
 
-@generated
+@GENERATED
 @given(true=labels, found=labels)
 def test_scores(true, found):
     try:
@@ -165,116 +162,3 @@ def test_scores(true, found):
         assert str(refusal) and "\n" not in str(refusal)
         return
     assert all(-1 <= value <= 1 + 1e-9 for value in scores.values() if value is not None)
-
-
-# the command line
-
-VALUES = [
-    "",
-    "digits",
-    "cifar",
-    "quick",
-    "full",
-    "fast",
-    "42",
-    "1,2",
-    "-1",
-    "042",
-    "42,",
-    "1e3",
-    "4294967296",
-    "../out",
-    "/out",
-    "a b",
-    "a\nb",
-    "~",
-    "-",
-    "\u00e9",
-    "x" * 300,
-    "06_dec_idec.gamma=0.2",
-    "06_dec_idec.gamma=",
-    "06_dec_idec.gama=1",
-    "06_dec_idec.device=cuda:99",
-    "03_baseline.rows=[1",
-    "=",
-    "06_dec_idec=1",
-    "10_dec_paper",
-    "20_classical_grid",
-    "local",
-    "0",
-]
-value = st.one_of(
-    st.sampled_from(VALUES),
-    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=6),
-)  # a shell hands over no NUL
-option = st.sampled_from(
-    [
-        "--run",
-        "--seeds",
-        "--preset",
-        "--set",
-        "--studies",
-        "--profile",
-        "--threads",
-        "--gpus",
-        "--dataset",
-        "--force",
-        "--nonsense",
-    ]
-)
-
-
-@generated
-@given(
-    command=st.sampled_from(["run", "run", "run", "sweep", "status", "collect", "compare"]),
-    options=st.lists(st.tuples(option, value), max_size=3),
-    more=st.lists(value, max_size=2),
-)
-def test_commands(command, options, more, tmp_path_factory):
-    "A command is refused in one line, by argparse or by us, or goes to Snakemake; nothing is written but below the folder of the runs."
-    place, words = (
-        tmp_path_factory.mktemp("command"),
-        [
-            command,
-            *(["--dataset", "digits"] if command == "run" else []),
-            *(word for pair in options for word in pair),
-            *more,
-        ],
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FMNIST_CLUSTER_RUNS", str(place / "runs"))
-        patch.setattr(data, "_download", lambda *_: False)
-        patch.setattr(run_book, "snakemake", lambda *_: None)
-        patch.chdir(place)
-        try:
-            answer = fmnist_cluster_cli.main(words)
-        except SystemExit as refusal:
-            answer = refusal.code
-    assert answer in (0, 2, 130) or isinstance(answer, str) and answer and "\n" not in answer, (
-        words,
-        answer,
-    )
-    assert [file.name for file in place.iterdir()] in ([], ["runs"])
-
-
-@generated
-@given(
-    lines=st.lists(st.lists(value, max_size=5).map(",".join), max_size=4),
-    columns=st.lists(
-        st.sampled_from(
-            ["run", "dataset", "preset", "seeds", "06_dec_idec.gamma", "nonsense", "", "run"]
-        ),
-        max_size=5,
-    ),
-)
-def test_tables(lines, columns, tmp_path_factory):
-    "The same of a sweep's table, whatever stands in it."
-    place = tmp_path_factory.mktemp("table")
-    (place / "table.csv").write_text("\n".join([",".join(columns), *lines]))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FMNIST_CLUSTER_RUNS", str(place / "runs"))
-        patch.setattr(data, "_download", lambda *_: False)
-        patch.setattr(run_book, "snakemake", lambda *_: None)
-        patch.chdir(place)
-        answer = fmnist_cluster_cli.main(["sweep", str(place / "table.csv")])
-    assert answer == 130 or isinstance(answer, str) and answer and "\n" not in answer, answer

@@ -1,6 +1,7 @@
-"""What scikit-learn's users may expect of every estimator, those on images included: its checks know only vectors.
+"""What scikit-learn's users may expect of every estimator, those on images included.
 
-clone, parameters, save and load in another process, float32 and float64, pandas, pipelines, meta-estimators.
+scikit-learn's own checks know only vectors. Here: clone, parameters, save and load in another
+process, float32 and float64, pandas, pipelines, meta-estimators.
 """
 
 import json
@@ -12,7 +13,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import ROOT, call
 from methods import ESTIMATORS, ON_IMAGES, ON_VECTORS, answer, samples
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
@@ -72,9 +73,8 @@ def test_nothing_is_answered_before_a_fit(name):
 def test_labels_are_what_predict_says(name, fitted):
     model = fitted[name]
     assert model.labels_.shape == (N,) and set(model.labels_) <= set(range(5))
-    assert (
-        np.mean(model.labels_ == model.predict(samples(name, N))) > 0.99
-    )  # k-means's own sums may tip a point on a border
+    # k-means's own sums may tip a point on a border
+    assert np.mean(model.labels_ == model.predict(samples(name, N))) > 0.99
     if hasattr(model, "predict_proba"):
         assert np.array_equal(
             model.predict_proba(samples(name, N)).argmax(1), model.predict(samples(name, N))
@@ -112,7 +112,8 @@ from methods import ESTIMATORS, answer, samples
 for name in sys.argv[2:]:
     model = type(ESTIMATORS[name]).load(f"{sys.argv[1]}/{name}")
     np.save(f"{sys.argv[1]}/{name}.npy", answer(name, model, samples(name, 40, "test")))
-    with open(f"{sys.argv[1]}/{name}.json", "w") as file: json.dump([str(model.get_params()), sorted(vars(model))], file)
+    with open(f"{sys.argv[1]}/{name}.json", "w") as file:
+        json.dump([str(model.get_params()), sorted(vars(model))], file)
 """
 
 
@@ -140,12 +141,10 @@ def test_another_process_loads_the_same_model(name, fitted, reloaded):
         == answer(name, model, samples(name, 40, "test")).tobytes()
     )
     parameters, attributes = json.loads((reloaded / f"{name}.json").read_text())
-    plainly = lambda text: re.sub(
-        r"[()\[\]\s]|,(?=[)\]])", "", text
-    )  # a tuple comes back as a list
-    assert plainly(parameters) == plainly(str(model.get_params())) and attributes == sorted(
-        vars(model)
-    )
+    # a tuple comes back as a list
+    plainly = lambda text: re.sub(r"[()\[\]\s]|,(?=[)\]])", "", text)
+    assert plainly(parameters) == plainly(str(model.get_params()))
+    assert attributes == sorted(vars(model))
     assert {file.name for file in (reloaded / name).iterdir()} == {
         "config.json",
         "model.safetensors",
@@ -170,17 +169,15 @@ def test_another_class_is_refused(fitted, tmp_path):
 
 def test_a_class_of_another_module_of_the_package_is_found(tmp_path):
     X = samples("IDEC", N)
-    start = AugmentedAutoencoder(4, (16,), epochs=1, device="cpu", random_state=0)
-    IDEC(3, start, n_init=2, max_iter=2, device="cpu", random_state=0).fit(X).save(
+    start = AugmentedAutoencoder(4, hidden=(16,), epochs=1, device="cpu", random_state=0)
+    IDEC(3, autoencoder=start, n_init=2, max_iter=2, device="cpu", random_state=0).fit(X).save(
         tmp_path / "model"
     )
-    code = f"from fmnist_cluster.dec import IDEC; print(type(IDEC.load({str(tmp_path / 'model')!r}).autoencoder).__name__)"
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT
-        ).stdout
-        == "AugmentedAutoencoder\n"
+    code = (
+        "from fmnist_cluster.dec import IDEC; "
+        f"print(type(IDEC.load({str(tmp_path / 'model')!r}).autoencoder).__name__)"
     )
+    assert call("-c", code).stdout == "AugmentedAutoencoder\n"
     config = (tmp_path / "model" / "config.json").read_text()
     (tmp_path / "model" / "config.json").write_text(
         config.replace("fmnist_cluster.related", "antigravity").replace(

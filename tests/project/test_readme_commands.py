@@ -21,7 +21,7 @@ def blocks(language):
 
 
 def on_digits(commands):
-    "The commands with digits in place of the real data."
+    "Put digits in place of the real data."
     named = re.sub(r"\bfashion_mnist\b", "digits", commands)
     return re.sub(r"^(\S*papermill .*)$", r"\1 -p dataset digits", named, flags=re.MULTILINE)
 
@@ -34,10 +34,11 @@ def program(file, lines):
 
 @pytest.fixture
 def reader(tmp_path):
-    """The environment of somebody who has this project's .venv and a few photographs; no network is needed.
+    """Make the environment of somebody who has this project's .venv and a few photographs.
 
-    The address leads to this checkout, digits are the data, a fresh clone finds .venv made (and make takes it for up to date), and a
-    report is opened by looking whether it is there.
+    No network is needed: the address leads to this checkout, digits are the data, a fresh clone
+    finds .venv made (and make takes it for up to date), and a report is opened by looking whether
+    it is there.
     """
     if not os.path.exists(f"{sys.prefix}/.installed"):
         pytest.skip("not in the .venv that `make` made: `make run` would install into it")
@@ -50,7 +51,8 @@ def reader(tmp_path):
         picture.save(file)
     program(
         template / "hooks" / "post-checkout",
-        f"cp -r '{wardrobe.parent}/.' .\nln -s '{sys.prefix}' .venv\ntouch -d @0 requirements.lock settings.ini setup.py pyproject.toml\n",
+        f"cp -r '{wardrobe.parent}/.' .\nln -s '{sys.prefix}' .venv\n"
+        "touch -d @0 requirements.lock settings.ini setup.py pyproject.toml\n",
     )
     program(tools / "xdg-open", 'test -s "$1"\n')
     git = {
@@ -94,7 +96,10 @@ def test_the_commands(reader, tmp_path):
 
 
 def test_the_snippet(reader, tmp_path):
-    shown = "print(*clusters.shape, *probability.shape, *embedding.shape, probability.sum(axis=1).round(3).min(), len(classes))"
+    shown = (
+        "print(*clusters.shape, *probability.shape, *embedding.shape, "
+        "probability.sum(axis=1).round(3).min(), len(classes))"
+    )
     run = subprocess.run(
         [sys.executable, "-c", on_digits(blocks("python")) + shown],
         cwd=tmp_path,

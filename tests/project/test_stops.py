@@ -1,4 +1,4 @@
-"However a run ends, nothing half is left for whole, nothing goes on unseen, and the same command goes on from where it was."
+"However a run ends, nothing half passes for whole, and the same command goes on from there."
 
 import json
 import os
@@ -20,7 +20,10 @@ STAGES = {chapter: seed_folder(42, chapter) for chapter in READS}
 
 @pytest.mark.parametrize("stride, deaths", [(25, 3), pytest.param(1, 50, marks=pytest.mark.long)])
 def test_a_stage_killed_at_every_step(stride, deaths, tmp_path):
-    "See killed.py: each death at another change of the file system, half of them in the middle of a file; a few of them, or all of more than fifty."
+    """See killed.py: each death at another change of the file system, half of them within a file.
+
+    A few of them, or all of more than fifty.
+    """
     process = call(
         "tests/killed.py",
         tmp_path,
@@ -37,7 +40,7 @@ def test_a_stage_killed_at_every_step(stride, deaths, tmp_path):
 
 
 def start(runs):
-    "The book on digits as a person starts it, in a process group of its own."
+    "Start the book on digits as a person does, in a process group of its own."
     return subprocess.Popen(
         [sys.executable, "tools/run_book.py", "--dataset", "digits"],
         cwd=ROOT,
@@ -50,12 +53,12 @@ def start(runs):
 
 
 def family(process):
-    "A process and all that it has started, kernels too."
+    "Return a process and all that it has started, kernels too."
     return [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
 
 
 def wait_for(chapters, base, process, seconds=600):
-    "The first of these chapters whose notebook runs; None if the run ended before."
+    "Return the first of these chapters whose notebook runs; None if the run ended before."
     logs, begun = (
         {chapter: base / STAGES[chapter] / "papermill.log" for chapter in chapters},
         time.time(),
@@ -80,7 +83,7 @@ def kill(processes):
 
 
 def whole_or_absent(base):
-    "Names of the complete stages, each checked."
+    "Return the names of the complete stages, each checked."
     found = {chapter: completed(base / stage) for chapter, stage in STAGES.items()}
     for chapter, facts in found.items():
         assert (
@@ -127,7 +130,10 @@ def test_what_an_orphan_still_writes_is_left_to_it(tmp_path):
 
 @pytest.mark.long
 def test_killed_in_every_chapter(book, tmp_path):
-    "kill -9 while each chapter runs, in the order in which they come; the run after the last is as one that nobody disturbed."
+    """kill -9 while each chapter runs, in the order in which they come.
+
+    The run after the last is as one that nobody disturbed.
+    """
     base, left = tmp_path / "quick" / "digits", list(READS)
     while left:
         process = start(tmp_path)
@@ -137,8 +143,9 @@ def test_killed_in_every_chapter(book, tmp_path):
             left.remove(chapter)
         process.communicate()
         whole_or_absent(base)
+        # it came to its end
         if not chapter:
-            break  # it came to its end
+            break
     assert len(left) < len(READS) / 2
     again = run_book(tmp_path)
     assert again.returncode == 0, again.stderr

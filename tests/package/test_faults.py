@@ -1,4 +1,4 @@
-"Bad input ends in one line that names what was given, what is expected and the remedy; and nothing is half written."
+"Bad input ends in one line: what was given, what is expected, the remedy; nothing is half written."
 
 import functools
 import gzip
@@ -9,14 +9,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import run_book
-from conftest import call
+from conftest import refusal
 
 from fmnist_cluster import data
 from fmnist_cluster.ae_kmeans import AEKMeans
 from fmnist_cluster.autoencoder import Autoencoder
 from fmnist_cluster.baseline import RandomAssignment, kmeans
-from fmnist_cluster.core import InputError, Stage, pick_device
+from fmnist_cluster.core import Stage, pick_device
 from fmnist_cluster.data import load_images, load_labels, to_vectors
 from fmnist_cluster.dec import DEC, IDEC
 from fmnist_cluster.pseudo_label import ContrastiveClassifier, PseudoLabelClassifier
@@ -36,9 +35,9 @@ SMALL = Autoencoder(n_components=2, hidden=(8,), epochs=1, device="cpu")
 ON_VECTORS = {
     "random": lambda k: RandomAssignment(k),
     "kmeans": KMeansFunction,
-    "ae_kmeans": lambda k: AEKMeans(k, SMALL, n_init=1, device="cpu"),
-    "dec": lambda k: DEC(k, SMALL, n_init=1, max_iter=2, device="cpu"),
-    "idec": lambda k: IDEC(k, SMALL, n_init=1, max_iter=2, device="cpu"),
+    "ae_kmeans": lambda k: AEKMeans(k, autoencoder=SMALL, n_init=1, device="cpu"),
+    "dec": lambda k: DEC(k, autoencoder=SMALL, n_init=1, max_iter=2, device="cpu"),
+    "idec": lambda k: IDEC(k, autoencoder=SMALL, n_init=1, max_iter=2, device="cpu"),
 }
 ON_IMAGES = {
     "pseudo_label": lambda k: PseudoLabelClassifier(
@@ -55,17 +54,6 @@ every = pytest.mark.parametrize(
     [(make, False) for make in ON_VECTORS.values()] + [(make, True) for make in ON_IMAGES.values()],
     ids=[*ON_VECTORS, *ON_IMAGES],
 )
-
-
-def refusal(function, *words):
-    "The message of the InputError that `function` raises: one line with these words in it."
-    with pytest.raises(InputError) as caught:
-        function()
-    message = str(caught.value)
-    assert message.count("\n") == 0 and [word for word in words if word not in message] == [], (
-        message
-    )
-    return message
 
 
 def some(on_images, n=30):
@@ -139,23 +127,13 @@ def test_not_images(make, X):
 def test_device_that_is_not_there():
     refusal(lambda: pick_device("cuda:99"), "cuda:99", "not on this machine", "device=cpu")
     refusal(
-        lambda: DEC(3, SMALL, device="cuda:99").fit(some(False)), "cuda:99", "not on this machine"
+        lambda: DEC(3, autoencoder=SMALL, device="cuda:99").fit(some(False)),
+        "cuda:99",
+        "not on this machine",
     )
 
 
 # the data
-
-
-@pytest.fixture
-def no_network(monkeypatch, tmp_path):
-    "A place with no data and no way to fetch any; its raw folder."
-    monkeypatch.setenv("FMNIST_CLUSTER_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(data, "project_root", lambda: tmp_path)
-    monkeypatch.setattr(data, "_download", lambda *_: False)
-    raw = tmp_path / "data" / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
-    return raw
 
 
 IMAGES = "t10k-images-idx3-ubyte.gz"
@@ -223,87 +201,6 @@ def test_nothing_half_written(monkeypatch, tmp_path):
     with pytest.raises(TypeError):
         stage.save("facts.json", {"what": object()})
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
-
-
-# make run
-
-
-def book(runs, monkeypatch, **given):
-    monkeypatch.setenv("FMNIST_CLUSTER_RUNS", str(runs))
-    return run_book.main(
-        **dict(preset="quick", seeds=["42"], dataset="digits", run="", force=False) | given
-    )
-
-
-@pytest.mark.parametrize(
-    "given, words",
-    [
-        ({"dataset": "cifar"}, ["DATASET", "'cifar'", "digits"]),
-        ({"preset": "fast"}, ["PRESET", "'fast'", "quick"]),
-        ({"seeds": ["-1"]}, ["SEED", "'-1'", "whole number"]),
-        ({"seeds": ["042"]}, ["SEED", "'042'", "whole number"]),
-        ({"seeds": ["42", "x"]}, ["SEED", "'x'", "whole number"]),
-        ({"run": "../out"}, ["run", "'../out'", "letters"]),
-    ],
-    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
-)
-def test_run_refuses(given, words, monkeypatch, tmp_path):
-    refusal(lambda: book(tmp_path / "runs", monkeypatch, **given), *words)
-    assert not (tmp_path / "runs").exists()
-
-
-def test_run_refuses_a_device_that_is_not_there(monkeypatch, tmp_path):
-    refusal(
-        lambda: book(tmp_path / "runs", monkeypatch, changes=["07_pseudo_label.device=cuda:99"]),
-        "cuda:99",
-        "not on this machine",
-    )
-
-
-def test_run_refuses_a_folder_it_cannot_write(monkeypatch, tmp_path):
-    (tmp_path / "file").write_text("")
-    refusal(
-        lambda: book(tmp_path / "file" / "runs", monkeypatch),
-        "cannot be written",
-        "FMNIST_CLUSTER_RUNS",
-    )
-
-
-def test_run_refuses_a_folder_in_use(monkeypatch, tmp_path):
-    held = run_book.hold(tmp_path / "quick" / "digits")
-    refusal(lambda: book(tmp_path, monkeypatch), "in use by another", "RUN=")
-    held.close()
-
-
-def test_run_falls_back_to_digits_only_unasked(no_network):
-    assert run_book.pick_dataset("") == "digits"
-    refusal(lambda: run_book.pick_dataset("fashion_mnist"), "was not found", "dataset=digits")
-    (no_network / "train-images-idx3-ubyte.gz").write_bytes(whole_gz()[:-9])
-    refusal(lambda: run_book.pick_dataset(""), "is damaged", "train-images", "delete it")
-
-
-def test_run_says_loudly_that_it_fell_back(no_network, monkeypatch, tmp_path, capsys):
-    "Snakemake is left out; what stands before and after it is what is looked at."
-
-    def ran(*_):
-        folder = tmp_path / "runs/quick/digits/09_evaluation"
-        folder.mkdir(parents=True)
-        (folder / "comparison.csv").write_text("method,ACC\nkmeans,0.5\n")
-        return 0
-
-    monkeypatch.setattr(run_book, "snakemake", ran)
-    assert book(tmp_path / "runs", monkeypatch, dataset="") == 0
-    shown = capsys.readouterr().out
-    assert shown.count("***") == 4 and shown.index("***") < shown.index("kmeans") < shown.rindex(
-        "***"
-    )
-
-
-def test_run_ends_in_one_line_and_not_zero(tmp_path):
-    refused = call(
-        "tools/run_book.py", "--dataset", "cifar", FMNIST_CLUSTER_RUNS=str(tmp_path / "runs")
-    )
-    assert refused.returncode == 1 and len(refused.stderr.strip().splitlines()) == 1
 
 
 @pytest.fixture

@@ -13,22 +13,21 @@ import pandas as pd
 import psutil
 import pytest
 from conftest import copy_project
-from small_book import environment, small_project  # noqa: F401, a fixture
+from small_book import environment
 
 pytestmark = pytest.mark.long
 
 KILLS = 5
-MEASURED = re.compile(
-    r"second|memory|commit|sha256|files"
-)  # keys and columns that no two runs share, and checksums over them
+# keys and columns that no two runs share, and checksums over them
+MEASURED = re.compile(r"second|memory|commit|sha256|files")
 TABLES = {
-    "small": "run,dataset,preset,seeds,06_second.factor\na,digits,quick,42 1 2,\nb,digits,quick,42 1 2,3\n",
-    "book": "run,dataset,preset,seeds,06_dec_idec.gamma\na,digits,quick,42 1 2,\nb,digits,quick,42 1 2,0.5\n",
+    "small": "06_second.factor\na,digits,quick,42 1 2,\nb,digits,quick,42 1 2,3\n",
+    "book": "06_dec_idec.gamma\na,digits,quick,42 1 2,\nb,digits,quick,42 1 2,0.5\n",
 }
 
 
 def start(project, runs, log):
-    "Begin the sweep, as a person does."
+    "Start the sweep, as a person does."
     return subprocess.Popen(
         [sys.executable, "tools/fmnist_cluster_cli.py", "sweep", project.parent / "two.csv"],
         cwd=project,
@@ -39,7 +38,10 @@ def start(project, runs, log):
 
 
 def kill_all(runs):
-    "kill -9 every process of the sweep, kernels too, which are sessions of their own: all have the folder of the runs in their environment."
+    """Kill (-9) every process of the sweep, kernels too, which are sessions of their own.
+
+    All have the folder of the runs in their environment.
+    """
 
     def ours(process):
         try:
@@ -61,7 +63,7 @@ def done(runs):
 
 
 def finished(log):
-    "The stages that a sweep has said to be finished."
+    "Return the stages that a sweep has said to be finished."
     return {match[1] for match in re.finditer(r"^  (\d\d_.*\S) +\d+ s$", log.read_text(), re.M)}
 
 
@@ -76,7 +78,10 @@ def without_measured(value):
 
 
 def results(runs):
-    "Every JSON, table and array of the runs, by name, without what was measured; reading them also shows that each is whole."
+    """Return every JSON, table and array of the runs, by name, without what was measured.
+
+    Reading them also shows that each is whole.
+    """
     found = {}
     for file in (file for file in runs.glob("*/digits/**/*") if file.is_file()):
         if file.suffix == ".json":
@@ -99,7 +104,7 @@ def test_killed_and_started_again(size, request, tmp_path):
         if size == "book"
         else copy_project(tmp_path / "project", request.getfixturevalue("small_project"))
     )
-    (tmp_path / "two.csv").write_text(TABLES[size])
+    (tmp_path / "two.csv").write_text(f"run,dataset,preset,seeds,{TABLES[size]}")
     quiet, runs, rng = tmp_path / "quiet", tmp_path / "killed", random.Random(8)
     assert start(project, quiet, tmp_path / "quiet.log").wait() == 0, (
         tmp_path / "quiet.log"
@@ -114,11 +119,13 @@ def test_killed_and_started_again(size, request, tmp_path):
             time.sleep(0.1)
         time.sleep(rng.uniform(0, 5))
         said.append(finished(log))
-        time.sleep(0.5)  # a stage counts as finished half a second after it says so
+        # a stage counts as finished half a second after it says so
+        time.sleep(0.5)
         assert process.poll() is None, "it ended before it could be killed"
         kill_all(runs)
         process.wait()
-        results(runs)  # nothing is half written
+        # nothing is half written
+        results(runs)
     last = tmp_path / "last.log"
     assert start(project, runs, last).wait() == 0, last.read_text()
     logs = [*(finished(tmp_path / f"{number}.log") for number in range(KILLS)), finished(last)]

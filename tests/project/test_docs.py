@@ -1,4 +1,4 @@
-"The README and the site: both made from the notebooks, with nothing broken and nothing fetched from elsewhere."
+"README and site: both made from the notebooks, nothing broken, nothing fetched from elsewhere."
 
 import copy
 import functools
@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
+from conftest import ROOT, tree_status
 
-ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 LOADING = {
     ("img", "src"),
@@ -30,8 +30,6 @@ LOADING = {
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
-
-sys.path.insert(0, str(ROOT / "tools"))
 
 
 # the README
@@ -136,7 +134,7 @@ def test_llms_txt_lies_beside_the_pages_of_the_site(site):
 
 
 class PageReader(HTMLParser):
-    "Collects what a page loads, what it links to and the names of its places."
+    "Collect what a page loads, what it links to and the names of its places."
 
     def __init__(self, file):
         super().__init__()
@@ -158,8 +156,11 @@ class PageReader(HTMLParser):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    "The plain site, built as `make docs` builds it where there is no Quarto, git's status before and after, and the seconds of computing."
-    folder, before, used = tmp_path_factory.mktemp("site") / "_docs", git_status(), computed()
+    """Build the plain site, as `make docs` does where there is no Quarto.
+
+    Its folder, git's status before and after, and the seconds of computing.
+    """
+    folder, before, used = tmp_path_factory.mktemp("site") / "_docs", tree_status(), computed()
     build = subprocess.run(
         [sys.executable, "tools/build_docs.py", "--plain", "--out", folder],
         cwd=ROOT,
@@ -167,7 +168,7 @@ def built(tmp_path_factory):
         text=True,
     )
     assert build.returncode == 0, build.stderr[-3000:]
-    return folder, before, git_status(), computed() - used
+    return folder, before, tree_status(), computed() - used
 
 
 @pytest.fixture(scope="module")
@@ -176,15 +177,12 @@ def site(built):
 
 
 def computed() -> float:
-    "Seconds of computing that the programs started here have used; unlike the clock, no matter what else runs on the machine."
+    """Return the seconds of computing that the programs started here have used.
+
+    Unlike the clock they do not ask what else runs on the machine.
+    """
     times = os.times()
     return times.children_user + times.children_system
-
-
-def git_status():
-    return subprocess.run(
-        ["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
 
 
 @pytest.fixture(scope="module")
@@ -197,8 +195,12 @@ def test_building_leaves_the_project_as_it_was(built):
     assert after == before
 
 
-def test_the_site_is_small_and_soon_built(site, built):
+def test_the_site_is_small(site):
     assert sum(file.stat().st_size for file in site.rglob("*") if file.is_file()) < 40e6
+
+
+@pytest.mark.long
+def test_the_site_is_soon_built(built):
     assert built[3] < 90
 
 
@@ -232,7 +234,7 @@ def test_links_and_images_resolve(site, pages):
 
 
 def broken_links(site, pages, name):
-    "Targets within the site that a page names and that are not there, each with the page."
+    "Yield the targets within the site that a page names and that are not there."
     for target in pages[name].loads + pages[name].links:
         parts = urlsplit(target)
         if parts.scheme:
@@ -309,9 +311,8 @@ def test_nothing_is_loaded_from_elsewhere(site, pages):
 
 
 def test_every_formula_became_mathml(site):
-    pages = set(site.glob("*.html")) - {
-        site / "explorer.html"
-    }  # no prose there; Bokeh's own code holds two dollars
+    # no prose in the explorer; Bokeh's own code holds two dollars
+    pages = set(site.glob("*.html")) - {site / "explorer.html"}
     left = [
         file.name
         for file in pages
@@ -360,13 +361,17 @@ def code(source, **data):
     return nbformat.v4.new_code_cell(source, outputs=[output])
 
 
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
+    "AAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 FEATURES = [
     nbformat.v4.new_raw_cell(
         "---\ntitle: One & all\ndescription: 'A colon: and `code`'\noutput-file: all.html\n---\n"
     ),
     nbformat.v4.new_markdown_cell(
-        "A list without an empty line, after (Xie,\n2016) and `f`:\n- see [the other](02_other.ipynb#place)\n- $a_1 < b$, so"
+        "A list without an empty line, after (Xie,\n2016) and `f`:\n"
+        "- see [the other](02_other.ipynb#place)\n- $a_1 < b$, so"
     ),
     nbformat.v4.new_markdown_cell("::: {.callout-tip}\n## Mind this\n\nText.\n:::"),
     code(
@@ -381,7 +386,8 @@ FEATURES = [
     ),
     code(
         "#| output: asis",
-        text_markdown="```python\ndef f(\n    x, # As in [`g`](https://host/base/other.html#g).\n):\n```\n\n*See [`C.f`](https://host/base/all.html#c.f)*\n\n#### C.f",
+        text_markdown="```python\ndef f(\n    x, # As in [`g`](https://host/base/other.html#g).\n):\n"
+        "```\n\n*See [`C.f`](https://host/base/all.html#c.f)*\n\n#### C.f",
     ),
     code("#| hide\nsecret()", text_plain="secret"),
     nbformat.v4.new_code_cell(
@@ -461,10 +467,8 @@ def test_a_chapter_says_how_long_it_takes():
         user="u", repo="r", branch="main", git_url="https://host/code", nbs_path=Path("nbs")
     )
     line = facts("06_x", cells, costs, config)
-    assert (
-        "About 4 min to read · runs in 42 s (quick), 21 min (full) on 2 cores · runs in 2.0 h (gpu) on 8 cores · ["
-        in line
-    )
+    times = "runs in 42 s (quick), 21 min (full) on 2 cores · runs in 2.0 h (gpu) on 8 cores"
+    assert f"About 4 min to read · {times} · [" in line
     assert "/github/u/r/blob/main/nbs/06_x.ipynb)" in line
     assert "runs in" not in facts("08_z", cells, costs, config)
 
@@ -479,7 +483,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def served(site):
-    "Address of the site on this machine, one folder below the host as on GitHub Pages."
+    "Serve the site on this machine, one folder below the host as on GitHub Pages; its address."
     server = http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(Quiet, directory=site.parent)
     )
@@ -506,14 +510,17 @@ def browser():
 
 @pytest.fixture
 def tab(browser):
-    "A tab as wide as a phone."
+    "Open a tab as wide as a phone."
     tab = browser.new_page(viewport={"width": 390, "height": 800})
     yield tab
     tab.close()
 
 
 def faults_of(tab) -> list[str]:
-    "A list that fills with what goes wrong in a tab: complaints of the console, failed requests, and requests to a foreign host."
+    """Return a list that fills with what goes wrong in a tab.
+
+    Complaints of the console, failed requests, and requests to a foreign host.
+    """
     faults = []
     tab.on(
         "console",

@@ -1,4 +1,4 @@
-"Studies, sweeps and what people ask of many runs; on a book of three small chapters where the real one shows no more."
+"Studies, sweeps and what people ask of many runs; on a small book where that shows as much."
 
 import json
 import os
@@ -15,14 +15,14 @@ import run_book
 import stage as one_stage
 from conftest import call, copy_project
 from nbformat.v4 import new_code_cell, new_notebook
-from small_book import environment, notebook, small_project  # noqa: F401, a fixture
+from small_book import environment, notebook
 
 from fmnist_cluster.core import InputError, Stage, completed, load_artefact
 
 
 @pytest.fixture(scope="session")
 def swept(small_project, tmp_path_factory):
-    "A sweep of three runs of the small book, one of which must fail; the process and the folder of the runs."
+    "Sweep three runs of the small book, one of which must fail; the process and their folder."
     folder = tmp_path_factory.mktemp("swept")
     (folder / "three.csv").write_text(
         "run,dataset,preset,seeds,06_second.factor\none,digits,quick,42,\nbroken,digits,quick,42,0\ntwo,digits,quick,42,3\n"
@@ -39,7 +39,7 @@ def swept(small_project, tmp_path_factory):
 
 @pytest.fixture
 def small_runs(swept, monkeypatch):
-    "The folder of the swept runs, as this process's own."
+    "Take the folder of the swept runs as this process's own."
     monkeypatch.setenv("FMNIST_CLUSTER_RUNS", str(swept[1]))
     monkeypatch.setattr(
         graph, "READS", {"03_first": [], "06_second": ["03_first"], "09_evaluation": ["06_second"]}
@@ -48,13 +48,17 @@ def small_runs(swept, monkeypatch):
 
 
 def test_a_study_is_one_line(book, tmp_path):
-    "In a copy of the project: a notebook and its line in the table are all it takes; what the main line has made is not made again."
+    """In a copy of the project: a notebook and its line in the table are all it takes.
+
+    What the main line has made is not made again.
+    """
     project, runs = copy_project(tmp_path / "project"), tmp_path / "runs"
     base = runs / "quick/digits"
     notebook(
         project / "nbs/90_small.ipynb",
         "n = 3   # a number\n",
-        'stage.save("facts.json", {"n": n, "loss": stage.load("04_autoencoder", "ae/fit.json")["fit_seconds"]})',
+        'fit = stage.load("04_autoencoder", "ae/fit.json")',
+        'stage.save("facts.json", {"n": n, "loss": fit["fit_seconds"]})',
         "stage.finish();",
     )
     graph = project / "workflow/book.py"
@@ -166,7 +170,7 @@ def test_equal_stages_are_made_once_and_shared(swept):
 
 
 def test_a_shared_stage_is_no_door_into_the_other_run(tmp_path):
-    "Files that are written in place (log, notebook, cost) are never links that somebody writes through."
+    "Files written in place (log, notebook, cost) are never links that somebody writes through."
     source, target = tmp_path / "a", tmp_path / "b"
     (source / "ae").mkdir(parents=True)
     for name in (
@@ -194,7 +198,10 @@ def stage_of(run, **more):
 
 
 def test_a_shared_stage_made_again_leaves_the_other_as_it_was(tmp_path, monkeypatch):
-    "Written to, finished twice and written to after that: the files of the stage that it was linked to, and their checksums, stay."
+    """Written to, finished twice and written to after that.
+
+    The files of the stage that it was linked to, and their checksums, stay.
+    """
     monkeypatch.setenv("FMNIST_CLUSTER_RUNS", str(tmp_path))
     first, second = stage_of("a"), stage_of("b")
     for name, value in {
@@ -240,11 +247,8 @@ def test_a_stage_that_is_being_written_is_neither_shared_nor_cleared(
     ]
     for words in asked:
         process = call("workflow/stage.py", *words)
-        assert (
-            process.returncode == 1
-            and process.stderr
-            == f"{writer.folder} is being written by another process; wait for it, or give another run name.\n"
-        )
+        told = "is being written by another process; wait for it, or give another run name.\n"
+        assert process.returncode == 1 and process.stderr == f"{writer.folder} {told}"
     assert sorted(file.name for file in writer.folder.iterdir()) == [".labels-x1.npy", "labels.npy"]
     writer.finish()
     assert call("workflow/stage.py", *asked[0]).returncode == 0
@@ -253,7 +257,8 @@ def test_a_stage_that_is_being_written_is_neither_shared_nor_cleared(
 def test_a_kernel_takes_no_port_that_another_may_have_been_given(tmp_path):
     "And what it talked through is gone when it ends."
     told = new_code_cell(
-        "from ipykernel.connect import get_connection_info\nget_connection_info(unpack=True)['transport']"
+        "from ipykernel.connect import get_connection_info\n"
+        "get_connection_info(unpack=True)['transport']"
     )
     nbformat.write(new_notebook(cells=[told]), tmp_path / "told.ipynb")
     done = call(
@@ -280,7 +285,8 @@ def test_status(small_runs, capsys):
     shown = capsys.readouterr().out
     assert re.search(r"^one, digits: 3 done; \d+ s so far$", shown, re.M)
     assert re.search(
-        r"^broken, digits: 1 \w+, 1 \w+, 1 \w+; \d+ s so far\n  seed=42/06_second +failed, see .*papermill.log$",
+        r"^broken, digits: 1 \w+, 1 \w+, 1 \w+; \d+ s so far\n"
+        r"  seed=42/06_second +failed, see .*papermill.log$",
         shown,
         re.M,
     )
@@ -337,9 +343,8 @@ def test_compare(small_runs, capsys):
 def test_a_difference_is_paired_over_seeds():
     a, b = pd.Series({1: 0.5, 2: 0.6, 3: 0.9}), pd.Series({2: 0.7, 3: 0.8, 4: 0.1})
     mean, half = cli.paired(a, b)
-    assert mean == pytest.approx(0) and half == pytest.approx(
-        12.7062 * 0.1, abs=1e-4
-    )  # t(1) at 97.5 %, differences 0.1 and -0.1
+    # t(1) at 97.5 % is 12.7062; the differences are 0.1 and -0.1
+    assert mean == pytest.approx(0) and half == pytest.approx(12.7062 * 0.1, abs=1e-4)
     assert cli.paired(a, b[[2]]) == (pytest.approx(0.1), None) and cli.paired(a, b[[4]]) == (
         None,
         None,
@@ -387,7 +392,8 @@ HEAD = "run,dataset,preset,seeds,06_dec_idec.gamma\n"
         ),
         (
             "run,data\na,digits\n",
-            "run 1: 'data' names no chapter; expected run, dataset, preset, seeds or <chapter>.<parameter>",
+            "run 1: 'data' names no chapter; "
+            "expected run, dataset, preset, seeds or <chapter>.<parameter>",
         ),
         (
             HEAD + "a,digits,quick,42,much\n",
@@ -501,13 +507,12 @@ def test_only_what_is_equal_is_shared():
 
 
 def test_one_job_a_gpu(tmp_path, monkeypatch):
-    "A second job takes the second GPU, a third waits until one is free; a lock goes with its process."
+    "A second job takes the second GPU, a third waits for one; a lock goes with its process."
     monkeypatch.setattr(one_stage.tempfile, "gettempdir", lambda: str(tmp_path))
     (first, lock), (second, _other) = (one_stage.hold_gpu(["GPU-a", "GPU-b"]) for _ in range(2))
     assert (first, second) == ("GPU-a", "GPU-b")
-    monkeypatch.setattr(
-        one_stage.time, "sleep", lambda _: lock.close()
-    )  # while the third waits, the first ends
+    # while the third waits, the first ends
+    monkeypatch.setattr(one_stage.time, "sleep", lambda _: lock.close())
     assert one_stage.hold_gpu(["GPU-a", "GPU-b"])[0] == "GPU-a" and lock.closed
 
 
