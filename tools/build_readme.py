@@ -140,10 +140,10 @@ LLMS = """# {title}
 > {summary}
 
 - The notebooks are the source: nbdev makes the package, its tests and the site from them. \
-A chapter imports only from chapters before it.
+A module imports only from modules on floors below it.
 - Estimators keep scikit-learn's conventions. Images are uint8 arrays (n, 28, 28), \
 vectors float32 arrays (n, d).
-- No `fit` reads a label; the exceptions are named in CONTRIBUTING.
+- No `fit` reads a label; the exceptions are named in PROTOCOL.
 - The cluster-to-class map is fitted on the train images and applied to the test images.
 
 ## Chapters
@@ -162,8 +162,13 @@ with the commit and device it came from
 
 ## Optional
 
-- [Contributing]({repository}CONTRIBUTING.md): the honest protocol, how to add a method, \
-what of the API is stable
+- [Protocol]({repository}PROTOCOL.md): what is fitted on what, labels, seeds, statistics, \
+departures from the papers, stable API
+- [Contributing]({repository}CONTRIBUTING.md): how to add a method or a data set, \
+what lives in which module, tests
+- [Operations]({repository}OPERATIONS.md): runs, sweeps, clusters, environment variables, \
+what a run leaves
+- [Releasing]({repository}RELEASING.md): versions, lock files, the reference run, the site
 - [Changelog]({repository}CHANGELOG.md)
 - [The front page in Korean]({repository}README.ko.md)
 """

@@ -66,11 +66,31 @@ def links(name):
     return re.findall(r"\]\(([^)#]+)", (ROOT / name).read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.ko.md"])
-def test_files_named_in_the_readme_are_there(name):
+PAGES_BY_HAND = ["CONTRIBUTING.md", "PROTOCOL.md", "OPERATIONS.md", "RELEASING.md", "CHANGELOG.md"]
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.ko.md", *PAGES_BY_HAND])
+def test_files_named_in_the_pages_are_there(name):
     assert [
         target for target in links(name) if "://" not in target and not (ROOT / target).exists()
     ] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.ko.md", *PAGES_BY_HAND])
+def test_sections_named_in_the_pages_are_there(name):
+    def sections(page):
+        headings = re.findall(r"^#+ (.+)$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
+        return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+    text = (ROOT / name).read_text(encoding="utf-8")
+    named = re.findall(r"\]\(([\w.]*)#([^)]+)\)", text)
+    assert [
+        (page, section) for page, section in named if section not in sections(page or name)
+    ] == []
+
+
+def test_the_page_for_contributors_stays_short():
+    assert (ROOT / "CONTRIBUTING.md").stat().st_size <= 6144
 
 
 def test_the_korean_page_has_the_same_code_tables_and_links():
