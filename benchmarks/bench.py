@@ -323,9 +323,9 @@ def growth(dataset, repeats, sizes=(10_000, 30_000, 60_000, 240_000)):
             X[part] = X[part].roll(at // len(images), 1)
         X = X.numpy()
         for _ in range(repeats):
-            with measured() as pretraining:
+            with measure_cost() as pretraining:
                 ae = Autoencoder(epochs=1, device="cpu", random_state=0).fit(X)
-            with measured() as refining:
+            with measure_cost() as refining:
                 IDEC(
                     10,
                     autoencoder=ae,

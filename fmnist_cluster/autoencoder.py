@@ -403,3 +403,8 @@ class StackedAutoencoder(Autoencoder):
                 self.history_.append({"part": part, "step": step, "loss": mean})
                 check_not_diverged(self, mean)
                 losses = []
+
+# %% ../nbs/04_autoencoder.ipynb #c214de03
+from ._old_names import old_names
+
+__getattr__ = old_names(__name__)  # names of version 0.1, with a warning

@@ -323,3 +323,8 @@ def score_row(row, labels, facts, y_train, y_test, shape) -> dict:
             for name in ("fit_seconds", "predict_seconds_per_1k", "peak_memory_mb")
         },
     }
+
+# %% ../nbs/03_baseline.ipynb #6f222672
+from ._old_names import old_names
+
+__getattr__ = old_names(__name__)  # names of version 0.1, with a warning

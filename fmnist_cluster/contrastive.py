@@ -325,11 +325,15 @@ class ContrastiveClassifier(ClusterMixin, ImageEstimator):
         device = pick_device(self.device)
         with seeded(self.random_state), explain_out_of_memory(self):
             self.network_ = self._build_network().to(device)
-            images, self.history_ = image_tensor(X, device), []
-            self._train_encoder(images)
-            self._train_heads(images)
+            self._train(image_tensor(X, device))
         self.labels_ = self.predict(X)
         return self
+
+    def _train(self, images):
+        "Features first, then heads on them; from where `network_` stands."
+        self.history_ = []
+        self._train_encoder(images)
+        self._train_heads(images)
 
     def _train_encoder(self, images):
         n_epochs, batch_size = self._plan(len(images), self.contrastive_epochs, self.batch_size)

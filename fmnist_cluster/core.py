@@ -160,3 +160,8 @@ def check_images(images) -> np.ndarray:
     if not len(images):
         raise InputError("images have shape (0, 28, 28); expected n at least 1.")
     return images
+
+# %% ../nbs/00_core.ipynb #05bfe3ed
+from ._old_names import old_names
+
+__getattr__ = old_names(__name__)  # names of version 0.1, with a warning

@@ -468,3 +468,8 @@ class SupervisedClassifier(ClassifierMixin, ImageEstimator):
         kept = {name: given[name] for name in names} | {"epochs": given["epochs_per_round"]}
         classes = {"classes_": list(range(given["n_clusters"]))}
         return config | {"parameters": kept, "fitted": config["fitted"] | classes}
+
+# %% ../nbs/07_pseudo_label.ipynb #f010ff3c
+from ._old_names import old_names
+
+__getattr__ = old_names(__name__)  # names of version 0.1, with a warning

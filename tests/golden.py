@@ -18,7 +18,6 @@ from fmnist_cluster.dec import DEC, IDEC
 
 try:
     from fmnist_cluster.contrastive import ContrastiveClassifier, reference_model
-
     from fmnist_cluster.pseudo_label import PseudoLabelClassifier
 except ImportError:
     from fmnist_cluster.contrastive import ContrastiveClassifier, reference_model

@@ -17,8 +17,10 @@ import pandas as pd
 
 from fmnist_cluster.ae_kmeans import AEKMeans
 from fmnist_cluster.autoencoder import Autoencoder
-from fmnist_cluster.core import InputError, Stage, completed, load_artefact
+from fmnist_cluster.core import InputError
 from fmnist_cluster.dec import IDEC
+from fmnist_cluster.runs import Stage, stage_metrics
+from fmnist_cluster.saving import load_artefact
 
 X = np.random.default_rng(0).random((60, 6), dtype=np.float32)
 SMALL = Autoencoder(2, hidden=(4,), epochs=1, device="cpu", random_state=0)
@@ -86,7 +88,7 @@ def left_in(runs):
 
 def check_remains(folder):
     "Check that each file is whole or refused: nothing half is taken for whole."
-    facts = completed(folder)
+    facts = stage_metrics(folder)
     if facts:
         assert facts["note"] == "whole" and all((folder / name).exists() for name in facts["files"])
     for file in folder.rglob("[!.]*.*"):
@@ -107,7 +109,7 @@ if __name__ == "__main__":
     assert len(whole) == 12, sorted(whole)
     while in_a_child(runs := base / f"{step}", step):
         folder = runs / "r/digits/seed=0/06_dec_idec"
-        deaths.append(completed(folder) is not None)
+        deaths.append(stage_metrics(folder) is not None)
         check_remains(folder)
         assert not in_a_child(runs)
         check_remains(folder)
@@ -115,8 +117,8 @@ if __name__ == "__main__":
             name for name in whole if left_in(runs).get(name) != whole[name]
         ]
         assert (
-            completed(folder)["files"].keys()
-            == completed(base / "whole/r/digits/seed=0/06_dec_idec")["files"].keys()
+            stage_metrics(folder)["files"].keys()
+            == stage_metrics(base / "whole/r/digits/seed=0/06_dec_idec")["files"].keys()
         )
         step += stride
     print(json.dumps({"deaths": len(deaths), "complete at death": sum(deaths)}))

@@ -13,11 +13,12 @@ import torch
 from fmnist_cluster.ae_kmeans import AEKMeans
 from fmnist_cluster.autoencoder import Autoencoder
 from fmnist_cluster.baseline import RandomAssignment, kmeans
-from fmnist_cluster.core import plain
+from fmnist_cluster.contrastive import ContrastiveClassifier
 from fmnist_cluster.data import load_images, to_vectors
 from fmnist_cluster.dec import DEC, IDEC
-from fmnist_cluster.pseudo_label import ContrastiveClassifier, PseudoLabelClassifier
+from fmnist_cluster.pseudo_label import PseudoLabelClassifier
 from fmnist_cluster.related import DCN, DDC, BernoulliAutoencoder, VaDE
+from fmnist_cluster.saving import to_jsonable
 
 COMMON = dict(device="cpu", random_state=0)
 SMALL = Autoencoder(n_components=4, hidden=(32,), epochs=2, **COMMON)
@@ -69,7 +70,7 @@ def digest(*parts):
         found.update(
             np.ascontiguousarray(part).tobytes()
             if isinstance(part, np.ndarray)
-            else json.dumps(plain(part), sort_keys=True).encode()
+            else json.dumps(to_jsonable(part), sort_keys=True).encode()
         )
     return found.hexdigest()
 

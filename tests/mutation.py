@@ -41,7 +41,7 @@ TARGETS = {
 }
 
 
-def passes(notebook, module, file, mutant):
+def epochs_for(notebook, module, file, mutant):
     "Return whether the notebook's cells find nothing wrong with this mutant, in a child process."
     child = os.fork()
     if child:
@@ -72,9 +72,9 @@ def try_all(module, folder):
     mutated = mutate_file_contents(f"{module}.py", text)
     file, lines = Path(folder) / f"{module}.py", mutated.code.splitlines()
     file.write_text(mutated.code)
-    assert passes(notebook, module, file, "none"), f"{notebook.name} fails as it is"
+    assert epochs_for(notebook, module, file, "none"), f"{notebook.name} fails as it is"
     # mutmut's own mutant `fail`: every function raises
-    assert not passes(notebook, module, file, "fail"), "mutants do not reach the cells"
+    assert not epochs_for(notebook, module, file, "fail"), "mutants do not reach the cells"
     names = [
         name
         for name in mutated.mutant_names
@@ -84,7 +84,7 @@ def try_all(module, folder):
     return len(names), [
         difference(mutated, lines, name)
         for name in names
-        if passes(notebook, module, file, f"fmnist_cluster.{module}.{name}")
+        if epochs_for(notebook, module, file, f"fmnist_cluster.{module}.{name}")
     ]
 
 

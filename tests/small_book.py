@@ -18,7 +18,9 @@ force = False           # force
 IMPORTS = """import time
 import numpy as np
 import pandas as pd
-from fmnist_cluster.core import InputError, Stage, save_artefact"""
+from fmnist_cluster.core import InputError, save_artefact"""
+from fmnist_cluster.runs import Stage
+
 STAGE = """stage = Stage(
     "%s", dataset=dataset, seed=seed, run=run, out_run=out_run,
     preset=preset, device=device, force=force%s)"""

@@ -107,7 +107,7 @@ def test_y_is_ignored(name, fitted):
 LOAD = """
 import json, sys
 import numpy as np
-from fmnist_cluster.core import SafeModel
+from fmnist_cluster.saving import SafeModel
 from methods import ESTIMATORS, answer, samples
 for name in sys.argv[2:]:
     model = type(ESTIMATORS[name]).load(f"{sys.argv[1]}/{name}")

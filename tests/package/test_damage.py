@@ -25,7 +25,8 @@ from sklearn.base import clone
 
 from fmnist_cluster import core, data
 from fmnist_cluster.baseline import fit_row
-from fmnist_cluster.core import Stage, completed, load_artefact, save_artefact
+from fmnist_cluster.runs import Stage, stage_metrics
+from fmnist_cluster.saving import load_artefact, save_artefact
 
 COMMON = dict(dataset="digits", seed=0, run="r")
 N = 80
@@ -85,7 +86,9 @@ def test_everything_that_is_read_is_watched(runs):
     found = {
         file.relative_to(runs.stage).as_posix() for file in runs.stage.rglob("*") if file.is_file()
     }
-    assert found == set(KEPT) and set(completed(runs.stage)["files"]) == found - {"metrics.json"}
+    assert found == set(KEPT) and set(stage_metrics(runs.stage)["files"]) == found - {
+        "metrics.json"
+    }
     for name in KEPT:
         read(runs.stage / name)
 
@@ -377,7 +380,7 @@ def test_a_full_disk_while_a_model_is_kept(small_disk, monkeypatch):
         "No space left",
         "make room",
     )
-    assert [file for file in place.rglob("*") if file.is_file()] == [] and completed(
+    assert [file for file in place.rglob("*") if file.is_file()] == [] and stage_metrics(
         stage.folder
     ) is None
 
@@ -408,7 +411,7 @@ def test_a_complete_run_on_a_read_only_disk_can_be_read(small_disk, runs, monkey
 
 WRITER = """
 import sys
-from fmnist_cluster.core import Stage
+from fmnist_cluster.runs import Stage
 stage = Stage("03_baseline", dataset="digits", seed=0, run="r", who="the other")
 stage.save("kmeans/labels_test.npy", [7])
 print("holding", flush=True)
@@ -446,7 +449,7 @@ def test_two_writers_do_not_mix(other, tmp_path):
         "being written by another process",
     )
     other.communicate("\n")
-    assert completed(stage.folder)["parameters"] == {"who": "the other"} and list(
+    assert stage_metrics(stage.folder)["parameters"] == {"who": "the other"} and list(
         load_artefact(stage.folder / "kmeans/labels_test.npy")
     ) == [7]
     refusal(
@@ -458,10 +461,10 @@ def test_a_killed_writer_holds_nothing(other):
     other.kill()
     other.wait()
     stage = Stage("03_baseline", **COMMON, who="this one")
-    assert completed(stage.folder) is None
+    assert stage_metrics(stage.folder) is None
     stage.save("kmeans/labels_test.npy", [8])
     stage.finish()
-    assert completed(stage.folder)["parameters"] == {"who": "this one"}
+    assert stage_metrics(stage.folder)["parameters"] == {"who": "this one"}
 
 
 def test_a_stage_may_be_opened_again_in_the_same_process(tmp_path, monkeypatch):

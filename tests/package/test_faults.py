@@ -15,10 +15,12 @@ from fmnist_cluster import data
 from fmnist_cluster.ae_kmeans import AEKMeans
 from fmnist_cluster.autoencoder import Autoencoder
 from fmnist_cluster.baseline import RandomAssignment, kmeans
-from fmnist_cluster.core import Stage, pick_device
+from fmnist_cluster.contrastive import ContrastiveClassifier
+from fmnist_cluster.core import pick_device
 from fmnist_cluster.data import load_images, load_labels, to_vectors
 from fmnist_cluster.dec import DEC, IDEC
-from fmnist_cluster.pseudo_label import ContrastiveClassifier, PseudoLabelClassifier
+from fmnist_cluster.pseudo_label import PseudoLabelClassifier
+from fmnist_cluster.runs import Stage
 
 
 class KMeansFunction:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from fmnist_cluster.ae_kmeans import AEKMeans
 from fmnist_cluster.autoencoder import Autoencoder
 from fmnist_cluster.baseline import RandomAssignment, kmeans
+from fmnist_cluster.contrastive import ContrastiveClassifier
 from fmnist_cluster.dec import DEC, IDEC
 from fmnist_cluster.metrics import external_scores
-from fmnist_cluster.pseudo_label import ContrastiveClassifier, PseudoLabelClassifier
+from fmnist_cluster.pseudo_label import PseudoLabelClassifier
 
 COMMON = dict(device="cpu", random_state=0)
 SMALL = Autoencoder(n_components=2, hidden=(4,), epochs=1, **COMMON)

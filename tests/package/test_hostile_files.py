@@ -17,7 +17,9 @@ from fmnist_cluster import core
 from fmnist_cluster.ae_kmeans import AEKMeans
 from fmnist_cluster.autoencoder import Autoencoder
 from fmnist_cluster.baseline import RandomAssignment
-from fmnist_cluster.core import InputError, Stage, load_artefact, save_artefact, stage_folder
+from fmnist_cluster.core import InputError
+from fmnist_cluster.runs import Stage, stage_folder
+from fmnist_cluster.saving import load_artefact, save_artefact
 
 # files
 

@@ -9,8 +9,9 @@ from methods import ESTIMATORS, ON_IMAGES, digest
 from sklearn.base import clone
 
 from fmnist_cluster import data
-from fmnist_cluster.core import InputError, Stage
+from fmnist_cluster.core import InputError
 from fmnist_cluster.data import load_images, load_labels, to_vectors
+from fmnist_cluster.runs import Stage
 
 # the files themselves
 

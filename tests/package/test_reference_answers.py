@@ -10,9 +10,9 @@ import pytest
 import torch
 from conftest import ROOT
 
+from fmnist_cluster.contrastive import reference_model
 from fmnist_cluster.core import InputError
 from fmnist_cluster.data import load_images, load_labels
-from fmnist_cluster.pseudo_label import reference_model
 
 FOLDER = importlib.resources.files("fmnist_cluster") / "reference_model"
 EXPECTED = json.loads((ROOT / "tests" / "reference_answers.json").read_text())

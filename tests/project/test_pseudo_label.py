@@ -6,9 +6,10 @@ import yaml
 from book import ROOT, defaults, overrides
 
 from fmnist_cluster.baseline import kmeans
+from fmnist_cluster.contrastive import ContrastiveClassifier
 from fmnist_cluster.data import load_images, load_labels, to_vectors
 from fmnist_cluster.metrics import accuracy, match_clusters
-from fmnist_cluster.pseudo_label import ContrastiveClassifier, ResidualEncoder
+from fmnist_cluster.networks import ResidualEncoder
 
 SIZES = ("contrastive_epochs", "min_steps", "n_heads", "head_epochs", "encoder")
 

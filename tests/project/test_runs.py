@@ -17,7 +17,9 @@ from conftest import call, copy_project
 from nbformat.v4 import new_code_cell, new_notebook
 from small_book import environment, notebook
 
-from fmnist_cluster.core import InputError, Stage, completed, load_artefact
+from fmnist_cluster.core import InputError
+from fmnist_cluster.runs import Stage, stage_metrics
+from fmnist_cluster.saving import load_artefact
 
 
 @pytest.fixture(scope="session")
@@ -213,18 +215,19 @@ def test_a_shared_stage_made_again_leaves_the_other_as_it_was(tmp_path, monkeypa
     second.folder.mkdir(parents=True)
     one_stage.share(first.folder, second.folder)
     before = {file: file.read_bytes() for file in first.folder.rglob("*") if file.is_file()}
-    assert list(load_artefact(second.folder / "kmeans/labels_test.npy")) == [1, 2] and completed(
-        second.folder
-    ) == completed(first.folder)
+    assert list(load_artefact(second.folder / "kmeans/labels_test.npy")) == [
+        1,
+        2,
+    ] and stage_metrics(second.folder) == stage_metrics(first.folder)
     second.save("kmeans/labels_test.npy", np.array([9]))
     for _ in range(2):
         second.finish(note="once more")
     second.save("figures.csv", pd.DataFrame({"n": [1]}))
-    assert completed(second.folder) is None, "what is saved after the end opens the stage again"
+    assert stage_metrics(second.folder) is None, "what is saved after the end opens the stage again"
     second.finish()
     assert {
         file: file.read_bytes() for file in first.folder.rglob("*") if file.is_file()
-    } == before and completed(first.folder)
+    } == before and stage_metrics(first.folder)
     assert list(load_artefact(second.folder / "kmeans/labels_test.npy")) == [9] and list(
         load_artefact(second.folder / "grid/kmeans@pca2/labels_test.npy")
     ) == [3]

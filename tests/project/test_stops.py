@@ -13,7 +13,7 @@ import run_book as tool
 from book import READS, seed_folder
 from conftest import ROOT, call, run_book
 
-from fmnist_cluster.core import completed
+from fmnist_cluster.runs import stage_metrics
 
 STAGES = {chapter: seed_folder(42, chapter) for chapter in READS}
 
@@ -84,7 +84,7 @@ def kill(processes):
 
 def whole_or_absent(base):
     "Return the names of the complete stages, each checked."
-    found = {chapter: completed(base / stage) for chapter, stage in STAGES.items()}
+    found = {chapter: stage_metrics(base / stage) for chapter, stage in STAGES.items()}
     for chapter, facts in found.items():
         assert (
             facts is None
