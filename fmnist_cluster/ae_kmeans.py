@@ -99,7 +99,10 @@ class EmbeddingClusterer(
     def predict(self, X):
         "Nearest centre (n,) of X (n, d), in the embedding."
         check_is_fitted(self)
-        z = torch.from_numpy(embed(self.network_, check_vectors(self, X)))
+        return self._nearest_centre(check_vectors(self, X))
+
+    def _nearest_centre(self, X):
+        z = torch.from_numpy(embed(self.network_, X))
         centres, exact = torch.from_numpy(self.cluster_centers_), "donot_use_mm_for_euclid_dist"
         return torch.cdist(z, centres, compute_mode=exact).argmin(1).numpy()
 

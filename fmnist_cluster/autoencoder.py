@@ -344,7 +344,7 @@ class StackedAutoencoder(Autoencoder):
         self.precision, self.device = precision, device
         self.random_state, self.verbose = random_state, verbose
 
-    def fit(self, X, y=None):
+    def fit(self, X, y=None):  # type: ignore[override]
         "Train on X (n, d); `y` is ignored."
         X = torch.as_tensor(check_vectors(self, X, reset=True), device=pick_device(self.device))
         check_at_least(1, n_components=self.n_components)

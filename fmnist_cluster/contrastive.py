@@ -149,7 +149,8 @@ def train_contrastive(
         views = views.contiguous(memory_format=torch.channels_last)
         with autocast(views.device, precision):
             z = project(encoder(views))
-        loss = contrastive_loss(*z.float().chunk(2), tau)
+        first, second = z.float().chunk(2)
+        loss = contrastive_loss(first, second, tau)
         descend(optimizer, loss)
         schedule.step()
         losses[epoch].append(loss.detach())

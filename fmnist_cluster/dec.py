@@ -227,7 +227,7 @@ class DEC(EmbeddingClusterer):
             watched = torch.as_tensor(watched, device=device)
             points = torch.as_tensor(X, device=device)
             self._refine(points, mu, watched, checkpoint or Checkpoint())
-        self.labels_ = self.predict(X)
+        self.labels_ = self._nearest_centre(X)
         return self
 
     def predict_proba(self, X):

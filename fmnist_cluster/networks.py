@@ -96,7 +96,7 @@ class ResidualEncoder(nn.Sequential):
         self.to(memory_format=torch.channels_last)
 
 
-ENCODERS = {"small": ConvEncoder, "residual": ResidualEncoder}
+ENCODERS: dict = {"small": ConvEncoder, "residual": ResidualEncoder}
 
 # %% ../nbs/93_networks.ipynb #f6297242
 def with_temperature(p: Tensor, temperature) -> Tensor:

@@ -688,7 +688,7 @@ class DDC(
                 loss = self._train(network, points, start)
                 if best is None or loss < best:
                     best, self.network_ = loss, network
-        self.labels_ = self.predict(X)
+        self.labels_ = self._apply(X, 1).argmax(1)
         return self
 
     def _train(self, network, X, start):
@@ -713,9 +713,7 @@ class DDC(
         return mean
 
     def _apply(self, X, which):
-        check_is_fitted(self)
-        device = next(self.network_.parameters()).device
-        X = torch.as_tensor(check_vectors(self, X), device=device)
+        X = torch.as_tensor(X, device=next(self.network_.parameters()).device)
         return apply_in_batches(lambda x: self.network_(x)[which], X, 250).cpu().numpy()
 
     @property
@@ -724,11 +722,13 @@ class DDC(
 
     def transform(self, X):
         "Features (n, n_hidden) of X (n, d)."
-        return self._apply(X, 0)
+        check_is_fitted(self)
+        return self._apply(check_vectors(self, X), 0)
 
     def predict_proba(self, X):
         "Probability of each cluster (n, n_clusters) for X (n, d)."
-        return self._apply(X, 1)
+        check_is_fitted(self)
+        return self._apply(check_vectors(self, X), 1)
 
     def predict(self, X):
         "Cluster (n,) of each of X (n, d)."

@@ -41,7 +41,7 @@ def random_affine(x: Tensor, degrees=10.0, shear=0.1, zoom=(0.7, 1.1), aspect=0.
     """
     n = len(x)
     angle, slant = _uniform(n, -degrees, degrees, x) * math.pi / 180, _uniform(n, -shear, shear, x)
-    size, stretch = _uniform(n, *zoom, x), _uniform(n, -aspect, aspect, x).exp()
+    size, stretch = _uniform(n, zoom[0], zoom[1], x), _uniform(n, -aspect, aspect, x).exp()
     wide, high, mirror = size * stretch, size / stretch, _uniform(n, -1, 1, x).sign()
     across, down = _uniform(n, -shift, shift, x), _uniform(n, -shift, shift, x)
     first = [mirror * wide * angle.cos(), wide * (slant - angle.sin()), across]

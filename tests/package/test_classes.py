@@ -31,6 +31,7 @@ def estimators():
         name = f"fmnist_cluster.{module.name}"
         for value in vars(importlib.import_module(name)).values():
             public = inspect.isclass(value) and not value.__name__.startswith("_")
+            public = public and hasattr(value, "fit")  # bases have none
             if public and issubclass(value, BaseEstimator) and value.__module__ == name:
                 yield value
 

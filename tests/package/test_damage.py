@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from methods import ESTIMATORS, samples
 from sklearn.base import clone
 
-from fmnist_cluster import core, data
+from fmnist_cluster import core, data, runs
 from fmnist_cluster.baseline import fit_row
-from fmnist_cluster.runs import Stage, stage_metrics
+from fmnist_cluster.runs import Stage, load_recorded, stage_metrics
 from fmnist_cluster.saving import load_artefact, save_artefact
 
 COMMON = dict(dataset="digits", seed=0, run="r")
@@ -68,7 +68,7 @@ def read(path):
     return (
         type(ESTIMATORS["ae_kmeans"]).load(path.parent)
         if path.suffix == ".safetensors" or path.name == "config.json"
-        else load_artefact(path)
+        else load_recorded(path)
     )
 
 
@@ -403,7 +403,7 @@ def test_a_complete_run_on_a_read_only_disk_can_be_read(small_disk, runs, monkey
         file.write_bytes((runs.stage / name).read_bytes())
     subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
     monkeypatch.setenv("FMNIST_CLUSTER_RUNS", str(place))
-    folder = core.stage_folder("r", "digits", 0, "05_ae_kmeans")
+    folder = runs.stage_folder("r", "digits", 0, "05_ae_kmeans")
     assert all(read(folder / name) is not None for name in KEPT)
 
 
@@ -532,7 +532,7 @@ def test_too_little_memory_to_predict(tmp_path, monkeypatch):
     monkeypatch.setenv("FMNIST_CLUSTER_RUNS", str(tmp_path))
     stage, X = Stage("04_autoencoder", **COMMON), samples("dec", N)
     model = stage.fit("dec", clone(ESTIMATORS["dec"]), X)
-    monkeypatch.setattr(type(model), "transform", too_small)
+    monkeypatch.setattr(type(model), "predict", too_small)
     refusal(
         lambda: stage.keep("dec", model, X), "DEC needs more memory", "batch_size smaller than 256"
     )
@@ -549,7 +549,7 @@ def test_too_little_memory_to_predict(tmp_path, monkeypatch):
 )
 def test_the_words_of_each_library_are_understood(error):
     def allocate():
-        with core.enough_memory(ESTIMATORS["ae"]):
+        with core.explain_out_of_memory(ESTIMATORS["ae"]):
             raise error
 
     refusal(allocate, "Autoencoder needs more memory", str(error) or "MemoryError", "fewer samples")
@@ -557,14 +557,14 @@ def test_the_words_of_each_library_are_understood(error):
 
 def test_the_cpu_s_own_words_are_understood():
     def allocate():
-        with core.enough_memory(ESTIMATORS["ae"]):
+        with core.explain_out_of_memory(ESTIMATORS["ae"]):
             torch.empty(2**60, dtype=torch.uint8)
 
     refusal(allocate, "needs more memory", "can't allocate memory")
 
 
 def test_other_errors_pass_unchanged():
-    with pytest.raises(RuntimeError, match="must match"), core.enough_memory(ESTIMATORS["ae"]):
+    with pytest.raises(RuntimeError, match="must match"), core.explain_out_of_memory(ESTIMATORS["ae"]):
         torch.ones(2) + torch.ones(3)
 
 

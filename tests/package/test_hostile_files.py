@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save as save_tensors
 
-from fmnist_cluster import core
+from fmnist_cluster import runs
 from fmnist_cluster.ae_kmeans import AEKMeans
 from fmnist_cluster.autoencoder import Autoencoder
 from fmnist_cluster.baseline import RandomAssignment
@@ -267,7 +267,7 @@ nasty = st.one_of(
 @generated
 @given(run=nasty, dataset=nasty, chapter=nasty, seed=st.one_of(st.integers(), nasty))
 def test_no_name_leads_out_of_the_runs_folder(run, dataset, chapter, seed):
-    root = core.runs_root().resolve()
+    root = runs.runs_root().resolve()
     for names in (
         (run, "digits", "03_baseline", 0),
         ("r", dataset, "03_baseline", 0),
@@ -289,7 +289,7 @@ def test_no_name_leads_out_of_the_runs_folder(run, dataset, chapter, seed):
 def test_no_artefact_leads_out_of_its_stage(name):
     stage = Stage("03_baseline", dataset="digits", seed=0, run="names")
     try:
-        path = core._inside(stage.folder, name)
+        path = runs._inside(stage.folder, name)
     except (InputError, ValueError) as refusal:
         assert isinstance(refusal, InputError) or "\0" in name
         return

@@ -265,7 +265,7 @@ def test_a_thousand_images_take_less_than_half_a_second_on_two_cores(model):
     )
     for _ in range(3):
         start = time.process_time()
-        classifier.predict(images)
+        classifier.predict_proba(images)
         taken.append(time.process_time() - start)
     assert min(taken) < 1
 

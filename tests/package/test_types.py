@@ -22,7 +22,7 @@ def test_a_wrong_type_is_found(mypy, tmp_path):
     "A user's code is checked against the package: a missing name, a result taken for another."
     lines = [
         "from fmnist_cluster.metrics import accuracy",
-        "from fmnist_cluster.core import Stage",
+        "from fmnist_cluster.runs import Stage",
         "label: str = accuracy([0], [0])",
         "Stage.fitt",
     ]
