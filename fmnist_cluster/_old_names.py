@@ -6,9 +6,9 @@ import warnings
 MOVED = {
     "core": {
         "saving": "atomic save_artefact load_artefact SafeModel Checkpoint plain=to_jsonable",
-        "runs": "runs_root commit device_name versions unknown_parameters stage_folder "
-        "changed_parameters fingerprint Stage measured=measure_cost completed=stage_metrics",
-        "core": "enough_memory=explain_out_of_memory",
+        "runs": "runs_root commit versions unknown_parameters stage_folder "
+        "changed_parameters fingerprint Stage completed=stage_metrics",
+        "core": "enough_memory=explain_out_of_memory measured=measure_cost",
     },
     "baseline": {
         "core": "check_n_clusters check_at_least check_vectors",

@@ -18,8 +18,9 @@ force = False           # force
 IMPORTS = """import time
 import numpy as np
 import pandas as pd
-from fmnist_cluster.core import InputError, save_artefact"""
+from fmnist_cluster.core import InputError
 from fmnist_cluster.runs import Stage
+from fmnist_cluster.saving import save_artefact"""
 
 STAGE = """stage = Stage(
     "%s", dataset=dataset, seed=seed, run=run, out_run=out_run,

@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from methods import ESTIMATORS, samples
 from sklearn.base import clone
 
-from fmnist_cluster import core, data, runs
+from fmnist_cluster import core, data
 from fmnist_cluster.baseline import fit_row
-from fmnist_cluster.runs import Stage, load_recorded, stage_metrics
+from fmnist_cluster.runs import Stage, load_recorded, stage_folder, stage_metrics
 from fmnist_cluster.saving import load_artefact, save_artefact
 
 COMMON = dict(dataset="digits", seed=0, run="r")
@@ -403,7 +403,7 @@ def test_a_complete_run_on_a_read_only_disk_can_be_read(small_disk, runs, monkey
         file.write_bytes((runs.stage / name).read_bytes())
     subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
     monkeypatch.setenv("FMNIST_CLUSTER_RUNS", str(place))
-    folder = runs.stage_folder("r", "digits", 0, "05_ae_kmeans")
+    folder = stage_folder("r", "digits", 0, "05_ae_kmeans")
     assert all(read(folder / name) is not None for name in KEPT)
 
 
@@ -564,7 +564,10 @@ def test_the_cpu_s_own_words_are_understood():
 
 
 def test_other_errors_pass_unchanged():
-    with pytest.raises(RuntimeError, match="must match"), core.explain_out_of_memory(ESTIMATORS["ae"]):
+    with (
+        pytest.raises(RuntimeError, match="must match"),
+        core.explain_out_of_memory(ESTIMATORS["ae"]),
+    ):
         torch.ones(2) + torch.ones(3)
 
 
