@@ -24,6 +24,7 @@ from fmnist_cluster.core import (
     check_at_least,
     check_n_clusters,
     explain_out_of_memory,
+    image_shape,
     pick_device,
     seeded,
 )
@@ -46,7 +47,7 @@ from fmnist_cluster.training import (
     measure_statistics,
     one_cycle,
 )
-from .views import augment
+from .views import augment, find_views
 
 # %% ../nbs/08_contrastive.ipynb #5f174a04
 def contrastive_loss(first: Tensor, second: Tensor, tau: float = 0.2) -> Tensor:
@@ -105,6 +106,7 @@ def train_contrastive(
     weight_decay,
     projection,
     tau,
+    views=augment,
     precision="float32",
     verbose=False,
 ):
@@ -113,8 +115,8 @@ def train_contrastive(
     Parameters
     ----------
     encoder : nn.Module
-        Images (n, 1, h, w) -> features (n, encoder.n_features).
-    images : Tensor of shape (n, 1, h, w)
+        Images (n, c, h, w) -> features (n, encoder.n_features).
+    images : Tensor of shape (n, c, h, w)
     n_epochs, batch_size : int
     lr, weight_decay : float
         Of AdamW.
@@ -122,6 +124,8 @@ def train_contrastive(
         Width of the hidden layer and of the output of the projection, thrown away at the end.
     tau : float
         Temperature of the loss.
+    views : callable, default=augment
+        Gives a random view of images (n, c, h, w).
     precision : {"float32", "bfloat16", "auto"}, default="float32"
     verbose : bool, default=False
 
@@ -145,10 +149,10 @@ def train_contrastive(
         n_epochs, len(images), batch_size, images.device, verbose=verbose, name="contrastive"
     )
     for epoch, batch in plan:
-        views = torch.cat([augment(images[batch]), augment(images[batch])])
-        views = views.contiguous(memory_format=torch.channels_last)
-        with autocast(views.device, precision):
-            z = project(encoder(views))
+        pair = torch.cat([views(images[batch]), views(images[batch])])
+        pair = pair.contiguous(memory_format=torch.channels_last)
+        with autocast(pair.device, precision):
+            z = project(encoder(pair))
         first, second = z.float().chunk(2)
         loss = contrastive_loss(first, second, tau)
         descend(optimizer, loss)
@@ -237,6 +241,8 @@ class ContrastiveClassifier(ClusterMixin, ImageEstimator):
     n_neighbours : int, default=20
     n_views : int, default=3
         Augmented views of every image whose features are kept for the heads.
+    views : {"garment", "glyph", "photo"} or callable, default="garment"
+        Random views of images (n, c, h, w).
     entropy_weight : float, default=5.0
         Weight of the entropy, which makes clusters equally large; give less where they are not.
     encoder : {"small", "residual"}, default="small"
@@ -284,6 +290,7 @@ class ContrastiveClassifier(ClusterMixin, ImageEstimator):
         head_weight_decay=0.0001,
         n_neighbours=20,
         n_views=3,
+        views="garment",
         entropy_weight=5.0,
         encoder="small",
         min_steps=0,
@@ -298,12 +305,14 @@ class ContrastiveClassifier(ClusterMixin, ImageEstimator):
         self.n_heads, self.hidden, self.head_epochs = n_heads, hidden, head_epochs
         self.head_batch_size, self.head_lr = head_batch_size, head_lr
         self.head_weight_decay, self.n_neighbours = head_weight_decay, n_neighbours
-        self.n_views, self.entropy_weight = n_views, entropy_weight
+        self.n_views, self.views, self.entropy_weight = n_views, views, entropy_weight
         self.encoder, self.min_steps, self.precision = encoder, min_steps, precision
         self.device, self.random_state, self.verbose = device, random_state, verbose
 
     def _build_network(self):
-        return ClusterNet(self.n_clusters, max(1, self.n_heads // 2), self.hidden, self.encoder)
+        n_kept = max(1, self.n_heads // 2)
+        channels = self.image_shape_[0]
+        return ClusterNet(self.n_clusters, n_kept, self.hidden, self.encoder, channels)
 
     def _plan(self, n, n_epochs, batch_size):
         "Epochs and batch size for n images: `min_steps` in all, and 8 steps an epoch if it can."
@@ -315,16 +324,17 @@ class ContrastiveClassifier(ClusterMixin, ImageEstimator):
 
         Parameters
         ----------
-        X : array of shape (n, 28, 28), uint8
+        X : images, as `check_images` takes them
         y : ignored
         """
-        check_enough_images(X)
-        check_n_clusters(np.asarray(X), self.n_clusters)
+        X = check_enough_images(X)
+        check_n_clusters(X, self.n_clusters)
         check_at_least(1, contrastive_epochs=self.contrastive_epochs, n_heads=self.n_heads)
         check_at_least(1, head_epochs=self.head_epochs, n_neighbours=self.n_neighbours)
         check_at_least(1, n_views=self.n_views, batch_size=self.batch_size)
         device = pick_device(self.device)
         with seeded(self.random_state), explain_out_of_memory(self):
+            self.image_shape_ = image_shape(X)
             self.network_ = self._build_network().to(device)
             self._train(image_tensor(X, device))
         self.labels_ = self.predict(X)
@@ -347,6 +357,7 @@ class ContrastiveClassifier(ClusterMixin, ImageEstimator):
             weight_decay=self.weight_decay,
             projection=self.projection,
             tau=self.tau,
+            views=find_views(self.views),
             precision=self.precision,
             verbose=self.verbose,
         )
@@ -361,13 +372,14 @@ class ContrastiveClassifier(ClusterMixin, ImageEstimator):
         scale.
         """
         net = self.network_
-        measure_statistics(net.encoder, images, self.precision, augment)
+        views_of = find_views(self.views)
+        measure_statistics(net.encoder, images, self.precision, views_of)
         features = encode(net.encoder, images, self.precision)
         net.mean = features.mean(0)
         net.scale = F.normalize(features, dim=1).std() * features.norm(dim=1).mean()
         views = [(features - net.mean) / net.scale]
         for _ in range(self.n_views):
-            copies = torch.cat([augment(part) for part in images.split(2000)])
+            copies = torch.cat([views_of(part) for part in images.split(2000)])
             views.append((encode(net.encoder, copies, self.precision) - net.mean) / net.scale)
         k = min(self.n_neighbours + 1, len(images) - 1)
         return torch.stack(views), nearest_neighbours(features, k)

@@ -27,10 +27,13 @@ def mlp(*sizes: int) -> nn.Sequential:
     return nn.Sequential(*(part for layer in layers for part in (layer, nn.ReLU())))[:-1]
 
 # %% ../nbs/93_networks.ipynb #bded0b5d
-def image_tensor(images, device="cpu") -> Tensor:
-    "Images (n, 28, 28) uint8 as (n, 1, 28, 28) float32 in [0, 1] on the device."
-    levels = check_images(images).astype(np.float32) / np.float32(255)
-    return torch.from_numpy(levels)[:, None].to(device)
+def image_tensor(images, device="cpu", shape=None) -> Tensor:
+    "Images as `check_images` takes them as (n, c, h, w) float32 in [0, 1] on the device."
+    levels = check_images(images, shape)
+    if levels.dtype == np.uint8:
+        levels = levels.astype(np.float32) / np.float32(255)
+    x = torch.from_numpy(levels)
+    return (x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2).contiguous()).to(device)
 
 
 def _conv_block(n_in, n_out, stride):
@@ -38,20 +41,20 @@ def _conv_block(n_in, n_out, stride):
     return convolution, nn.BatchNorm2d(n_out), nn.ReLU(inplace=True)
 
 
-def apply_to_images(network, images, batch_size=250) -> np.ndarray:
-    "What `network` gives for images (n, 28, 28) uint8, as float32, slice by slice."
-    device = next(network.parameters()).device
-    return apply_in_batches(network, image_tensor(images, device), batch_size).cpu().numpy()
+def apply_to_images(network, images, shape=None, batch_size=250) -> np.ndarray:
+    "What `network` gives for images, as float32, slice by slice; of `shape` (c, h, w) if given."
+    x = image_tensor(images, next(network.parameters()).device, shape)
+    return apply_in_batches(network, x, batch_size).cpu().numpy()
 
 
 class ConvEncoder(nn.Sequential):
-    "Images (n, 1, 28, 28) -> features (n, 256)."
+    "Images (n, channels, h, w) -> features (n, 256)."
 
     n_features = 256
 
-    def __init__(self):
+    def __init__(self, channels: int = 1):
         super().__init__(
-            *_conv_block(1, 32, 2),
+            *_conv_block(channels, 32, 2),
             *_conv_block(32, 48, 1),
             *_conv_block(48, 96, 2),
             *_conv_block(96, self.n_features, 2),
@@ -80,13 +83,13 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualEncoder(nn.Sequential):
-    "Images (n, 1, 28, 28) -> features (n, 256), in residual blocks (He et al., 2016)."
+    "Images (n, channels, h, w) -> features (n, 256), in residual blocks (He et al., 2016)."
 
     n_features = ConvEncoder.n_features
 
-    def __init__(self):
+    def __init__(self, channels: int = 1):
         super().__init__(
-            *_conv_block(1, 32, 1),
+            *_conv_block(channels, 32, 1),
             ResidualBlock(32, 64, 2),
             ResidualBlock(64, 128, 2),
             ResidualBlock(128, self.n_features, 2),
@@ -117,16 +120,18 @@ class ClusterNet(nn.Module):
     hidden : tuple of int, default=()
         Widths inside a head.
     encoder : {"small", "residual"}, default="small"
+    channels : int, default=1
+        1 for grey images, 3 for colour.
     """
 
     order: Tensor
 
-    def __init__(self, n_clusters: int, n_heads: int = 1, hidden=(), encoder: str = "small"):
+    def __init__(self, n_clusters: int, n_heads=1, hidden=(), encoder="small", channels=1):
         super().__init__()
         if encoder not in ENCODERS:
             raise InputError(f"encoder is {encoder!r}; expected {' or '.join(ENCODERS)}.")
         width = ENCODERS[encoder].n_features
-        self.encoder = ENCODERS[encoder]()
+        self.encoder = ENCODERS[encoder](channels)
         self.heads = nn.ModuleList(mlp(width, *hidden, n_clusters) for _ in range(n_heads))
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(()))
@@ -134,7 +139,7 @@ class ClusterNet(nn.Module):
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        "Probabilities (n, n_clusters) of images x (n, 1, 28, 28)."
+        "Probabilities (n, n_clusters) of images x (n, c, h, w)."
         return self.answer((self.encoder(x) - self.mean) / self.scale)
 
     def answer(self, features: Tensor) -> Tensor:
@@ -148,7 +153,7 @@ class ClusterNet(nn.Module):
         return self.order.shape[1]
 
     def predict_proba(self, images) -> np.ndarray:
-        "Probabilities (n, n_clusters) of images (n, 28, 28) uint8, in float32."
+        "Probabilities (n, n_clusters) of images, in float32."
         return apply_to_images(self.eval(), images)
 
     @classmethod
@@ -158,7 +163,8 @@ class ClusterNet(nn.Module):
         biases = [k for k in state if k.startswith("heads.0.") and k.endswith(".bias")]
         biases.sort(key=lambda key: int(key.split(".")[2]))
         hidden = [len(state[key]) for key in biases[:-1]]
+        channels = state["encoder.0.weight"].shape[1]
         with torch.random.fork_rng([]):
-            network = cls(n_clusters, n_heads, hidden, encoder)
+            network = cls(n_clusters, n_heads, hidden, encoder, channels)
         network.load_state_dict(state)
         return network.eval()

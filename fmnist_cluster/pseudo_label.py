@@ -22,6 +22,7 @@ from fmnist_cluster.core import (
     check_at_least,
     check_n_clusters,
     explain_out_of_memory,
+    image_shape,
     pick_device,
     seeded,
 )
@@ -37,7 +38,7 @@ from fmnist_cluster.training import (
     measure_statistics,
     one_cycle,
 )
-from .views import augment
+from .views import find_views
 
 # %% ../nbs/07_pseudo_label.ipynb #fb1ddf26
 REMEDIES = ("normalise", "balance", "augment", "confident", "smooth")
@@ -113,7 +114,7 @@ def train_on_labels(
     ----------
     network : ClusterNet
     optimizer : torch.optim.Optimizer
-    images : Tensor of shape (n, 1, h, w)
+    images : Tensor of shape (n, c, h, w)
     labels : Tensor of shape (n,), int64
     n_epochs, batch_size : int
     views : callable or None, default=None
@@ -146,23 +147,31 @@ def train_on_labels(
     return float(torch.stack(last).mean())
 
 # %% ../nbs/07_pseudo_label.ipynb #12ca14b9
-def _conv_decoder(n_features):
-    "Features (n, n_features) -> images (n, 1, 28, 28)."
-    return nn.Sequential(
-        nn.Linear(n_features, 64 * 49),
-        nn.ReLU(),
-        nn.Unflatten(1, (64, 7, 7)),
-        nn.ConvTranspose2d(64, 32, 4, 2, 1),
-        nn.ReLU(),
-        nn.ConvTranspose2d(32, 1, 4, 2, 1),
-    )
+class _ConvDecoder(nn.Sequential):
+    "Features (n, n_features) -> images (n, c, h, w)."
+
+    def __init__(self, n_features, channels, height, width):
+        self.size = height, width
+        high, wide = math.ceil(height / 4), math.ceil(width / 4)
+        super().__init__(
+            nn.Linear(n_features, 64 * high * wide),
+            nn.ReLU(),
+            nn.Unflatten(1, (64, high, wide)),
+            nn.ConvTranspose2d(64, 32, 4, 2, 1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(32, channels, 4, 2, 1),
+        )
+
+    def forward(self, features):
+        return super().forward(features)[..., : self.size[0], : self.size[1]]
 
 
 def train_as_autoencoder(
     encoder, images, n_epochs, batch_size, lr, *, precision="float32", verbose=False
 ):
-    "Give an encoder a start: reconstruct images (n, 1, 28, 28), with a decoder thrown away."
-    decoder, device = _conv_decoder(encoder.n_features).to(images.device), images.device
+    "Give an encoder a start: reconstruct images (n, c, h, w), with a decoder thrown away."
+    device = images.device
+    decoder = _ConvDecoder(encoder.n_features, *images.shape[1:]).to(device)
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=lr)
     name = "autoencoder start"
     for _, batch in epochs(n_epochs, len(images), batch_size, device, verbose=verbose, name=name):
@@ -195,6 +204,8 @@ class PseudoLabelClassifier(ClusterMixin, ImageEstimator):
         Any of `REMEDIES`; none of them is the plain recipe.
     smoothing : float, default=0.1
         Share of the label that the remedy "smooth" spreads over all clusters.
+    views : {"garment", "glyph", "photo"} or callable, default="garment"
+        Random views of images (n, c, h, w), for the remedy "augment".
     encoder : {"small", "residual"}, default="small"
     batch_size : int, default=256
     lr : float, default=0.001
@@ -234,6 +245,7 @@ class PseudoLabelClassifier(ClusterMixin, ImageEstimator):
         loss_tol=0.01,
         remedies=(),
         smoothing=0.1,
+        views="garment",
         encoder="small",
         batch_size=256,
         lr=0.001,
@@ -245,26 +257,28 @@ class PseudoLabelClassifier(ClusterMixin, ImageEstimator):
         self.n_clusters, self.start, self.rounds = n_clusters, start, rounds
         self.epochs_per_round, self.start_epochs = epochs_per_round, start_epochs
         self.n_init, self.tol, self.loss_tol = n_init, tol, loss_tol
-        self.remedies, self.smoothing, self.encoder = remedies, smoothing, encoder
+        self.remedies, self.smoothing = remedies, smoothing
+        self.views, self.encoder = views, encoder
         self.batch_size, self.lr, self.precision = batch_size, lr, precision
         self.device, self.random_state, self.verbose = device, random_state, verbose
 
     def _build_network(self):
-        return ClusterNet(self.n_clusters, encoder=self.encoder)
+        return ClusterNet(self.n_clusters, encoder=self.encoder, channels=self.image_shape_[0])
 
     def fit(self, X, y=None):
         """Train on images.
 
         Parameters
         ----------
-        X : array of shape (n, 28, 28), uint8
+        X : images, as `check_images` takes them
         y : ignored
         """
-        check_enough_images(X)
-        check_n_clusters(np.asarray(X), self.n_clusters)
+        X = check_enough_images(X)
+        check_n_clusters(X, self.n_clusters)
         self._check_recipe()
         device = pick_device(self.device)
         with seeded(self.random_state) as seed, explain_out_of_memory(self):
+            self.image_shape_ = image_shape(X)
             self.network_ = self._build_network().to(device)
             self._train(image_tensor(X, device), seed)
         self.labels_ = self.predict(X)
@@ -272,7 +286,10 @@ class PseudoLabelClassifier(ClusterMixin, ImageEstimator):
 
     def _train(self, images, seed):
         "Cluster, rename, train, repeat."
-        network, views = self.network_, augment if "augment" in self.remedies else None
+        network, views = (
+            self.network_,
+            find_views(self.views) if "augment" in self.remedies else None,
+        )
         if self.start == "autoencoder":
             train_as_autoencoder(
                 network.encoder,
@@ -372,6 +389,8 @@ class SupervisedClassifier(ClassifierMixin, ImageEstimator):
     ----------
     epochs : int, default=10
         The learning rate rises to `lr` and falls to nothing.
+    views : {"garment", "glyph", "photo"} or callable, default="garment"
+        Random views of images (n, c, h, w).
     encoder : {"small", "residual"}, default="small"
     batch_size : int, default=256
     lr : float, default=0.001
@@ -397,6 +416,7 @@ class SupervisedClassifier(ClassifierMixin, ImageEstimator):
         self,
         epochs=10,
         *,
+        views="garment",
         encoder="small",
         batch_size=256,
         lr=0.001,
@@ -405,23 +425,24 @@ class SupervisedClassifier(ClassifierMixin, ImageEstimator):
         random_state=None,
         verbose=False,
     ):
-        self.epochs, self.encoder, self.batch_size, self.lr = epochs, encoder, batch_size, lr
+        self.epochs, self.views, self.encoder = epochs, views, encoder
+        self.batch_size, self.lr = batch_size, lr
         self.precision, self.device = precision, device
         self.random_state, self.verbose = random_state, verbose
 
     def _build_network(self):
-        return ClusterNet(len(self.classes_), encoder=self.encoder)
+        return ClusterNet(len(self.classes_), encoder=self.encoder, channels=self.image_shape_[0])
 
     def fit(self, X, y):
         """Train on images and their classes.
 
         Parameters
         ----------
-        X : array of shape (n, 28, 28), uint8
+        X : images, as `check_images` takes them
         y : array of shape (n,)
             Classes, of any type.
         """
-        check_enough_images(X)
+        X = check_enough_images(X)
         check_at_least(1, epochs=self.epochs, batch_size=self.batch_size)
         if np.shape(y) != (len(X),):
             raise InputError(
@@ -430,13 +451,14 @@ class SupervisedClassifier(ClassifierMixin, ImageEstimator):
         self.classes_, targets = np.unique(y, return_inverse=True)
         device = pick_device(self.device)
         with seeded(self.random_state), explain_out_of_memory(self):
+            self.image_shape_ = image_shape(X)
             self.network_ = self._build_network().to(device)
             self._train(image_tensor(X, device), torch.from_numpy(targets).to(device))
         self.labels_ = self.predict(X)
         return self
 
     def _train(self, images, targets):
-        network = self.network_
+        network, views = self.network_, find_views(self.views)
         optimizer = torch.optim.Adam(network.parameters(), lr=self.lr)
         steps = self.epochs * math.ceil(len(images) / self.batch_size)
         loss = train_on_labels(
@@ -446,16 +468,16 @@ class SupervisedClassifier(ClassifierMixin, ImageEstimator):
             targets,
             self.epochs,
             self.batch_size,
-            views=augment,
+            views=views,
             precision=self.precision,
             schedule=one_cycle(optimizer, self.lr, steps),
             verbose=self.verbose,
         )
         self.history_ = [{"epoch": self.epochs, "loss": loss}]
-        measure_statistics(network.encoder, images, self.precision, augment)
+        measure_statistics(network.encoder, images, self.precision, views)
 
     def predict(self, X):
-        "Class (n,) of each of the images X (n, 28, 28)."
+        "Class (n,) of each of the images X."
         return self.classes_[super().predict(X)]
 
     @staticmethod

@@ -10,6 +10,7 @@ __all__ = ['batches', 'epochs', 'autocast', 'make_optimizer', 'descend', 'one_cy
 import math
 from contextlib import nullcontext
 
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
@@ -118,21 +119,25 @@ def encode(encoder, images: Tensor, precision="float32") -> Tensor:
     return features
 
 # %% ../nbs/92_training.ipynb #9f3e498c
-def check_enough_images(X):
-    "InputError unless X holds at least two images; batch normalisation compares images."
-    if len(check_images(X)) < 2:
+def check_enough_images(X) -> np.ndarray:
+    "X as `check_images` gives it, at least two; batch normalisation compares images."
+    X = check_images(X)
+    if len(X) < 2:
         raise InputError(
             f"X holds {len(X)} image; expected at least 2, for batch normalisation compares images."
         )
+    return X
 
 
 class ImageEstimator(ClassNamePrefixFeaturesOutMixin, SafeModel, TransformerMixin, BaseEstimator):
     """Base of estimators on images: features, probabilities and clusters by a fitted network.
 
-    A subclass has `fit`, which sets `network_`, and `_build_network`, which gives an unfitted one:
-    a module that turns images (n, c, h, w) into probabilities (n, k), with an `encoder` that gives
-    features (n, d).
+    A subclass has `fit`, which sets `network_` and `image_shape_` (channels, height, width), and
+    `_build_network`, which gives an unfitted one: a module that turns images (n, c, h, w) into
+    probabilities (n, k), with an `encoder` that gives features (n, d).
     """
+
+    image_shape_ = (1, 28, 28)  # of models saved before there were others
 
     @property
     def _n_features_out(self):  # for `get_feature_names_out`
@@ -143,35 +148,35 @@ class ImageEstimator(ClassNamePrefixFeaturesOutMixin, SafeModel, TransformerMixi
 
         Parameters
         ----------
-        X : array of shape (n, 28, 28), uint8
+        X : images, as `check_images` takes them
 
         Returns
         -------
         ndarray of shape (n, n_features), float32
         """
         check_is_fitted(self)
-        return apply_to_images(self.network_.eval().encoder, X)
+        return apply_to_images(self.network_.eval().encoder, X, self.image_shape_)
 
     def predict_proba(self, X):
         """Probability of each cluster.
 
         Parameters
         ----------
-        X : array of shape (n, 28, 28), uint8
+        X : images, as `check_images` takes them
 
         Returns
         -------
         ndarray of shape (n, n_clusters), float32
         """
         check_is_fitted(self)
-        return apply_to_images(self.network_.eval(), X)
+        return apply_to_images(self.network_.eval(), X, self.image_shape_)
 
     def predict(self, X):
         """Most probable cluster.
 
         Parameters
         ----------
-        X : array of shape (n, 28, 28), uint8
+        X : images, as `check_images` takes them
 
         Returns
         -------
