@@ -17,7 +17,14 @@ for name, value in {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}.items(
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "workflow"), str(ROOT / "tools")]
 
-CHAPTERS = sorted(file.stem for file in (ROOT / "nbs").glob("[0-9][0-9]_*.ipynb"))
+from book import CHAPTERS, chapters  # noqa: E402  needs the path above
+
+# the main line's chapters that fit something: no label may reach them
+TRAINING = [
+    chapter
+    for chapter in chapters("main")
+    if CHAPTERS[chapter]["methods"] or CHAPTERS[chapter]["gpu"]
+]
 
 
 def call(*words, cwd=ROOT, **environment):
@@ -32,9 +39,11 @@ def call(*words, cwd=ROOT, **environment):
 
 
 def run_book(runs, *options, **environment):
-    "tools/run_book.py on digits into the folder `runs`."
+    "`make run` on digits into the folder `runs`."
     return call(
-        "tools/run_book.py",
+        "-m",
+        "fmnist_cluster",
+        "run",
         "--dataset",
         "digits",
         *options,

@@ -7,8 +7,7 @@ import json
 import numpy as np
 import pytest
 import yaml
-from book import READS
-from conftest import ROOT, call
+from conftest import ROOT, TRAINING, call
 from methods import ESTIMATORS, ON_IMAGES, digest
 from safetensors.numpy import load_file
 from sklearn.base import clone
@@ -16,8 +15,6 @@ from sklearn.base import clone
 from fmnist_cluster import data
 from fmnist_cluster.core import InputError, Stage
 from fmnist_cluster.data import load_images, load_labels, to_vectors
-
-TRAINING = [chapter for chapter in READS if "03" <= chapter[:2] <= "07"]
 
 # IPython runs this in every kernel before a notebook's first cell
 STARTUP = """
@@ -237,11 +234,14 @@ SMALL = {
         "rounds": 1,
         "epochs_per_round": 1,
         "start_epochs": 1,
+        "supervised_epochs": 1,
+    },
+    "08_contrastive": {
+        "n_train": 300,
         "contrastive_epochs": 1,
         "min_steps": 10,
         "n_heads": 2,
         "head_epochs": 1,
-        "supervised_epochs": 1,
     },
 }
 FILES_STARTUP = """

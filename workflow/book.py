@@ -14,47 +14,18 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# chapter -> the chapters whose artefacts it reads; the order is the order of the book
-READS = {
-    "00_core": [],
-    "01_eda": [],
-    "02_metrics": [],
-    "03_baseline": [],
-    "04_autoencoder": [],
-    "05_ae_kmeans": ["04_autoencoder"],
-    "06_dec_idec": ["04_autoencoder", "05_ae_kmeans"],
-    "07_pseudo_label": [],
-    "09_evaluation": [
-        "03_baseline",
-        "04_autoencoder",
-        "05_ae_kmeans",
-        "06_dec_idec",
-        "07_pseudo_label",
-    ],
+DEFAULTS = {
+    "part": "main",
+    "reads": [],
+    "cores": None,
+    "gpu": False,
+    "over_seeds": False,
+    "methods": {},
+    "bounds": [],
+    "tables": {},
 }
-# study -> the chapters it reads; `make studies` runs these, `make run` does not
-STUDIES = {
-    "10_applications": ["07_pseudo_label"],
-    "21_dec_questions": [],
-    "20_classical_grid": [],
-    "23_ablation": [],
-    "22_related": [],
-    "24_how_many": [],
-}
-LIGHT = {"00_core", "01_eda", "02_metrics"}  # one core each
-ON_GPU = {
-    "04_autoencoder",
-    "05_ae_kmeans",
-    "06_dec_idec",
-    "07_pseudo_label",
-    "10_applications",
-    "21_dec_questions",
-    "20_classical_grid",
-    "23_ablation",
-    "22_related",
-    "24_how_many",
-}  # train networks: a GPU each, where there is one
-OVER_SEEDS = {"09_evaluation"}  # runs once for a data set, over all seeds; the others once a seed
+RECORDS = yaml.safe_load((ROOT / "workflow" / "chapters.yaml").read_text(encoding="utf-8"))
+CHAPTERS = {name: DEFAULTS | (record or {}) for name, record in RECORDS.items()}
 
 COMMON = {
     "dataset",
@@ -77,6 +48,11 @@ def cells(chapter: str) -> list:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
+def chapters(*parts: str) -> list[str]:
+    "Chapters of these parts of the book (main, study, appendix), in the order of reading."
+    return [name for name, record in CHAPTERS.items() if record["part"] in parts]
+
+
 def urgency() -> dict[str, int]:
     "Seconds from the start of each chapter to the end of the book, by the quick times on record: what is most urgent starts first."
     records = json.loads((ROOT / "results" / "reference" / "chapters.json").read_text())
@@ -86,10 +62,9 @@ def urgency() -> dict[str, int]:
         if record["preset"] == "quick"
     }
     left = {}
-    for chapter in reversed(READS):  # a chapter reads only what comes before it
-        left[chapter] = seconds.get(chapter, 0) + max(
-            (left[later] for later, reads in READS.items() if chapter in reads), default=0
-        )
+    for chapter in reversed(chapters("main")):  # a chapter reads only what comes before it
+        after = [left[later] for later in left if chapter in CHAPTERS[later]["reads"]]
+        left[chapter] = seconds.get(chapter, 0) + max(after, default=0)
     return {chapter: round(value) for chapter, value in left.items()}
 
 
@@ -100,32 +75,54 @@ def code_hash(chapter: str) -> str:
     ]
 
 
+def imported(source: str) -> set[str]:
+    "Modules of the package that this code imports; all of them where it asks the package itself for a name."
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            origin = node.module or ""
+            origin = f"fmnist_cluster.{origin}".rstrip(".") if node.level else origin
+            names |= {
+                f"{origin}.{name.name}" if origin == "fmnist_cluster" else origin
+                for name in node.names
+            }
+    found = {name.split(".")[1] for name in names if name.startswith("fmnist_cluster.")}
+    there = {file.stem for file in (ROOT / "fmnist_cluster").glob("[a-z]*.py")}
+    return found if found <= there else there
+
+
+def exported(chapter: str) -> str | None:
+    "The module that the chapter exports, if it exports one."
+    found = [re.search(r"^#\| *default_exp +(\w+)", cell.source, re.M) for cell in cells(chapter)]
+    return next((match[1] for match in found if match), None)
+
+
 def modules(chapter: str) -> list[str]:
-    "Modules that the chapter's code may rest on: its own and those of the chapters before it."
-    earlier = [name for name in READS | STUDIES if name <= chapter]
-    found = [
-        re.search(r"^#\| *default_exp +(\w+)", cell.source, re.M)
-        for name in earlier
-        for cell in cells(name)
-    ]
-    return [f"fmnist_cluster/{match[1]}.py" for match in found if match]
+    "Files of the package that the chapter rests on: its own module, what its cells import, and what these import in turn."
+    code = "\n".join(re.sub(r"(?m)^\s*[%!].*$", "", cell.source) for cell in cells(chapter))
+    left, found = imported(code) | {exported(chapter)}, set()
+    while left:
+        name = left.pop()
+        file = ROOT / "fmnist_cluster" / f"{name}.py"
+        if file.exists():
+            found.add(name)
+            left |= imported(file.read_text(encoding="utf-8")) - found
+    return [f"fmnist_cluster/{name}.py" for name in sorted(found)]
 
 
-def needed(chapters) -> list[str]:
+def needed(wanted) -> list[str]:
     "These chapters and all that they read, in the order of the book."
-    found = set(chapters)
-    while (
-        more := {read for chapter in found for read in (READS | STUDIES).get(chapter, [])} - found
-    ):
+    found = set(wanted)
+    while more := {read for chapter in found for read in CHAPTERS[chapter]["reads"]} - found:
         found |= more
-    return sorted(found)
+    return [chapter for chapter in CHAPTERS if chapter in found]
 
 
 def threads(chapter: str, share: int) -> int:
     "Cores that a chapter takes, of which a training chapter gets `share`. Two of them side by side on half the cores each end sooner than one after the other on all."
-    if chapter in LIGHT:
-        return 1
-    return 2 * share if chapter in OVER_SEEDS else share
+    return CHAPTERS[chapter]["cores"] or share * (1 + CHAPTERS[chapter]["over_seeds"])
 
 
 def overrides(chapter: str, preset: str) -> str | None:
@@ -155,7 +152,7 @@ def parameters(chapter: str, preset: str) -> dict:
 
 def seed_folder(seed: int, chapter: str) -> str:
     "Folder of a stage below runs/<run>/<dataset>/."
-    return chapter if chapter in OVER_SEEDS else f"seed={seed}/{chapter}"
+    return chapter if CHAPTERS[chapter]["over_seeds"] else f"seed={seed}/{chapter}"
 
 
 # runs as lines of a table
@@ -197,9 +194,9 @@ def typed(value, default):
 def change(name: str, value, where: str) -> tuple:
     "chapter, parameter and value of a table's column `chapter.parameter`; ValueError in one line if there is no such thing."
     chapter, _, parameter = name.partition(".")
-    if chapter not in READS | STUDIES:
+    if chapter not in CHAPTERS:
         raise ValueError(
-            f"{where}: {name!r} names no chapter; expected run, dataset, preset, seeds or <chapter>.<parameter>, the chapter one of {', '.join(READS | STUDIES)}."
+            f"{where}: {name!r} names no chapter; expected run, dataset, preset, seeds or <chapter>.<parameter>, the chapter one of {', '.join(CHAPTERS)}."
         )
     known = {
         name: default
@@ -302,7 +299,10 @@ def owners(runs) -> dict[str, str]:
     "stage -> the same stage of an earlier run: same data set, preset, seed and parameters, its own and those of all it reads."
     first, same = {}, {}
     for run, chapter in (
-        (run, chapter) for run in runs for chapter in READS | STUDIES if chapter not in OVER_SEEDS
+        (run, chapter)
+        for run in runs
+        for chapter in CHAPTERS
+        if not CHAPTERS[chapter]["over_seeds"]
     ):
         values = json.dumps(
             [run.dataset, run.preset, chapter, [run.parameters(name) for name in needed([chapter])]]

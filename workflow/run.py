@@ -1,6 +1,5 @@
 "Run the book, a sweep of it, or studies: refuse what cannot work, let Snakemake make what is missing, show what came out."
 
-import argparse
 import fcntl
 import os
 import signal
@@ -12,11 +11,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import torch
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "workflow")]
-
-from book import PRESETS, READS, STUDIES, as_run, needed, read_sweep, write_sweep
+from book import CHAPTERS, PRESETS, ROOT, as_run, chapters, needed, read_sweep, write_sweep
 
 from fmnist_cluster.core import (
     InputError,
@@ -59,13 +54,8 @@ def pick_dataset(asked):
     return name
 
 
-def check(run, chapters, here):
-    "Refuse a preset, a seed, a study or a device (if the work is done `here`) that is not there."
-    for chapter in chapters:
-        if chapter not in READS | STUDIES:
-            raise InputError(
-                f"STUDIES names {chapter!r}; expected some of {', '.join(STUDIES) or 'none, as there is no study yet'}."
-            )
+def check(run, wanted, here):
+    "Refuse a preset, a seed or a device (if the work is done `here`) that is not there."
     if run.preset not in PRESETS:
         raise InputError(f"PRESET is {run.preset!r}; expected one of {', '.join(PRESETS)}.")
     for seed in run.seeds:
@@ -73,9 +63,8 @@ def check(run, chapters, here):
             raise InputError(
                 f"SEED is {seed!r}; expected a whole number from 0 to 2**32 - 1, or several with commas between."
             )
-    for chapter in chapters:
-        if here:
-            pick_device(run.parameters(chapter)["device"])
+    for chapter in wanted if here else ():
+        pick_device(run.parameters(chapter)["device"])
 
 
 def hold(base):
@@ -267,19 +256,22 @@ def make(
     runs, force=False, studies=None, profile=None, gpus=None, threads=None, notice="", table=None
 ):
     "Make these runs, or these studies (all if the list is empty) for them, and say how it went; returns the exit code."
-    if studies is not None and not (studies or STUDIES):
-        raise InputError("there is no study yet; add one to STUDIES in workflow/book.py.")
-    chapters = list(READS) if studies is None else needed(studies or STUDIES)
+    asked = chapters("main") if studies is None else studies or chapters("study")
+    for chapter in asked:
+        if chapter not in CHAPTERS:
+            names = ", ".join(chapters("study", "appendix"))
+            raise InputError(f"STUDIES names {chapter!r}; expected some of {names}.")
+    wanted = needed(asked)
     if gpus is None:
         gpus = torch.cuda.device_count() if profile in (None, "gpu") else 0
     profile = profile or ("gpu" if gpus else "local")
     for run in runs:
-        check(run, chapters, profile in HERE)
+        check(run, wanted, profile in HERE)
     bases = {run: base_of(run) for run in runs}
     places = {
         run: [
             (runs_root() / stage, chapter)
-            for chapter in chapters
+            for chapter in wanted
             for stage in dict.fromkeys(run.stage(chapter, seed) for seed in run.seeds)
         ]
         for run in runs
@@ -291,7 +283,7 @@ def make(
         folder.parent.mkdir(exist_ok=True)  # from now on `status` knows the seeds
     for run in runs:
         print(
-            f"{notice}{len(chapters)} chapters on {run.dataset}, preset {run.preset}, seed {', '.join(run.seeds)}, in {bases[run]}",
+            f"{notice}{len(wanted)} chapters on {run.dataset}, preset {run.preset}, seed {', '.join(run.seeds)}, in {bases[run]}",
             flush=True,
         )
         if studies is not None:
@@ -300,7 +292,7 @@ def make(
     write_sweep(table, runs)  # as they are now: somebody may edit the table while we work
     config, log = {"sweep": table}, table.with_suffix(".log")
     if studies is not None:
-        config["studies"] = " ".join(studies or STUDIES)
+        config["studies"] = " ".join(asked)
     started = time.time()
     code = snakemake(
         [] if studies is None else ["studies"], config, profile, gpus, threads, log, locks
@@ -331,7 +323,9 @@ def make(
         show(
             run,
             bases[run],
-            [folder for folder, chapter in places[run] if chapter in STUDIES],
+            []
+            if studies is None
+            else [folder for folder, chapter in places[run] if chapter in asked],
             len(runs) > 1,
         )
     if done and notice:
@@ -406,65 +400,3 @@ def sweep(table, force=False, studies=None, profile=None, gpus=None, threads=Non
         threads,
         table=runs_root() / f"{Path(table).stem}.sweep.yaml",
     )
-
-
-def options(parser):
-    "What `run` and `sweep` have in common."
-    parser.add_argument(
-        "--studies",
-        nargs="*",
-        metavar="STUDY",
-        help="run these studies, all if none is named, in place of the book",
-    )
-    parser.add_argument(
-        "--force",
-        action="store_true",
-        help="make stages again that are complete with other parameters",
-    )
-    parser.add_argument(
-        "--profile",
-        help=f"where the work is done: {', '.join(sorted(os.listdir(PROFILES)))}, or a folder with a profile of yours; gpu or local if none is given",
-    )
-    parser.add_argument(
-        "--gpus",
-        type=int,
-        help="GPUs of this machine to be used (elsewhere: 1 asks for one for each training job); all there are, if not given",
-    )
-    parser.add_argument("--threads", type=int, help="cores of a training job")
-
-
-def run_options(parser):
-    "What one run is made of."
-    parser.add_argument("--preset", default="quick", help="quick, full or gpu (default: quick)")
-    parser.add_argument(
-        "--seeds",
-        default="42",
-        type=lambda text: text.split(","),
-        help="one seed, or several with commas between (default: 42)",
-    )
-    parser.add_argument(
-        "--dataset",
-        default="",
-        help="digits stand in where none is given and Fashion-MNIST cannot be had",
-    )
-    parser.add_argument(
-        "--run", default="", help="name of the run; the preset's name if none is given"
-    )
-    parser.add_argument(
-        "--set",
-        dest="changes",
-        action="append",
-        default=[],
-        metavar="CHAPTER.PARAMETER=VALUE",
-        help="override a parameter, e.g. 06_dec_idec.gamma=0.2",
-    )
-    options(parser)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    run_options(parser)
-    try:
-        sys.exit(main(**vars(parser.parse_args())))
-    except InputError as error:
-        sys.exit(str(error))
