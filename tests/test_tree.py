@@ -65,7 +65,7 @@ def test_every_chapter_has_a_record():
     assert notebooks == set(CHAPTERS) and chapters("main", "study", "appendix") == list(CHAPTERS)
     for chapter, record in RECORDS.items():
         assert record.keys() <= DEFAULTS.keys(), chapter
-        assert set(record.get("bounds", [])) <= set(record.get("methods", {})), chapter
+        assert set(record.get("bounds", {})) <= set(record.get("methods", {})), chapter
     methods = [method for record in CHAPTERS.values() for method in record["methods"]]
     assert len(methods) == len(set(methods))
 

@@ -21,7 +21,7 @@ DEFAULTS = {
     "gpu": False,
     "over_seeds": False,
     "methods": {},
-    "bounds": [],
+    "bounds": {},
     "tables": {},
 }
 RECORDS = yaml.safe_load((ROOT / "workflow" / "chapters.yaml").read_text(encoding="utf-8"))
