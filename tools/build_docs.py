@@ -222,7 +222,9 @@ def show_more(notebook, costs, config):
 def names_in(module) -> dict:
     "Entries of nbdev's index for the functions and classes of a module: where each is documented and in which file it stands."
     source = module.read_text(encoding="utf-8")
-    page = re.search(r"File to edit: .*?/\d+_(\w+)\.ipynb", source)[1]
+    page = re.search(r"File to edit: .*?/\d+_(\w+)\.ipynb", source)
+    if not page:
+        return {}  # written by hand: no notebook tells of it
     names = [
         node.name
         for node in ast.parse(source).body
@@ -230,7 +232,7 @@ def names_in(module) -> dict:
     ]
     return {
         f"{module.parent.name}.{module.stem}.{name}": (
-            f"{page}.html#{name.lower()}",
+            f"{page[1]}.html#{name.lower()}",
             module.as_posix(),
         )
         for name in names
