@@ -21,6 +21,7 @@ sys.path.insert(0, str(TOOLS.parent))
 
 from fmnist_cluster.core import load_artefact
 from fmnist_cluster.data import _IDX_SETS, class_names, data_folders, load_images, load_labels
+from fmnist_cluster.evaluation import book_methods
 
 REFERENCE = TOOLS.parent / "results" / "reference"
 TILE, ACROSS = (
@@ -62,6 +63,12 @@ def sprite(images) -> str:
 def methods_in(table) -> list[str]:
     "Methods of a table of assignments, in its order."
     return [name.removesuffix("_cluster") for name in table.columns if name.endswith("_cluster")]
+
+
+def titles_in(table) -> dict[str, str]:
+    "Display name of each of these methods, as the book's record has it; else its id."
+    book = book_methods()
+    return {name: book.get(name, {}).get("name", name) for name in methods_in(table)}
 
 
 def drawing(table, truth, names):
@@ -121,6 +128,7 @@ def drawing(table, truth, names):
     }
     settings = {
         "methods": methods_in(table),
+        "titles": titles_in(table),
         "names": list(names),
         "colours": COLOURS,
         "tile": TILE,
@@ -154,6 +162,7 @@ def explorer_page(table, images, truth, names, dataset, origin) -> str:
         "dataset": dataset,
         "origin": origin,
         "methods": methods_in(table),
+        "titles": titles_in(table),
         "names": names,
         "sprite": sprite(images),
         "site_style": (TOOLS / "docs.css").read_text(encoding="utf-8"),
