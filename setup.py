@@ -20,7 +20,8 @@ extras["all"] = sorted({requirement for group in extras.values() for requirement
 
 def away_from_home(link):
     "A link of the README that leads to a file of the repository, as it must read on another site."
-    return f"{link[0]}{settings['git_url']}/{'raw' if link[0].startswith('!') else 'blob'}/{settings['branch']}/"
+    kind = "raw" if link[0].startswith("!") else "blob"
+    return f"{link[0]}{settings['git_url']}/{kind}/{settings['branch']}/"
 
 
 setup(

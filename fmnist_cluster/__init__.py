@@ -10,7 +10,7 @@ from pathlib import Path
 @functools.cache
 def _homes():
     "Public names of the exported modules, each with the module that holds it; none is imported."
-    homes = {}
+    homes: dict[str, str] = {}
     for file in Path(__file__).parent.glob("[a-z]*.py"):
         names = re.search(r"^__all__ = (\[.*?\])", file.read_text(encoding="utf-8"), re.M | re.S)
         homes |= dict.fromkeys(ast.literal_eval(names[1]) if names else [], file.stem)

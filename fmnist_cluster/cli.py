@@ -43,7 +43,7 @@ def write_table(file, rows):
 
 
 def predict(pictures, model=None, as_json=False, table=None):
-    "Print what the pictures show, remarks and errors to stderr; 1 if one could not be used, else 0."
+    "Print what the pictures show, remarks to stderr; 1 if one could not be used, else 0."
     from .applications import list_files, load_classifier, predict_pictures
 
     classifier, names = load_classifier(model)
@@ -98,7 +98,7 @@ def workflow():
 
 
 def from_root(profile):
-    "Step into the checkout, so that paths read as they do for `make`; its module `run`, the profile."
+    "Step into the checkout, so that paths read as for `make`; its module `run` and the profile."
     book = workflow()
     if profile and Path(profile).is_dir():
         profile = str(Path(profile).resolve())
@@ -125,6 +125,7 @@ def sweep(table, profile, **given):
 
 
 def status(names):
+    "Show what is done, running and failed; the exit code."
     workflow()
     from . import tables
 
@@ -135,12 +136,14 @@ def status(names):
 
 
 def collect(names, out):
+    "Write one table of all runs; the exit code."
     from . import tables
 
     return tables.collect(names, out)
 
 
 def compare(a, b):
+    "Show two runs side by side; the exit code."
     from . import tables
 
     return tables.compare(a, b)
@@ -196,6 +199,7 @@ def work_options(parser):
 
 
 def sweep_options(parser):
+    "Add the table, and what `run` takes too."
     parser.add_argument(
         "table",
         help="CSV or YAML, a line a run: run, dataset, preset, seeds, <chapter>.<parameter>",
@@ -204,6 +208,7 @@ def sweep_options(parser):
 
 
 def predict_options(parser):
+    "Add the pictures, and the form of the answer."
     add = parser.add_argument
     add("pictures", nargs="+", metavar="PICTURE", help="image files, or folders of them")
     add("--model", metavar="FOLDER", help="a saved classifier (default: the package's own)")
@@ -212,15 +217,18 @@ def predict_options(parser):
 
 
 def status_options(parser):
+    "Add the runs that are meant."
     parser.add_argument("names", nargs="*", metavar="RUN", help="these runs only")
 
 
 def collect_options(parser):
+    "Add the runs that are meant, and where to write."
     status_options(parser)
     parser.add_argument("--out", help="file, without ending (default: collected, beside the runs)")
 
 
 def compare_options(parser):
+    "Add the two runs."
     parser.add_argument("a", metavar="A", help="name of a run")
     parser.add_argument("b", metavar="B", help="name of another")
 

@@ -15,15 +15,16 @@ SCORES = {"acc_train_mapping": "ACC (map from train)", "nmi": "NMI", "ari": "ARI
 
 
 def bases(names=()):
-    "Folders runs/<run>/<dataset>/ of these runs, or of all; InputError for a run that is not there."
-    found = {}
+    "List the folders runs/<run>/<dataset>/ of these runs, or of all."
+    found: dict[str, list] = {}
     for folder in sorted(runs_root().glob("*/*/")):
         if next(folder.glob("seed=*"), None):
             found.setdefault(folder.parent.name, []).append(folder)
     for name in names:
         if name not in found:
             raise InputError(
-                f"there is no run {name!r} in {runs_root()}; there are: {', '.join(found) or 'none'}."
+                f"there is no run {name!r} in {runs_root()}; "
+                f"there are: {', '.join(found) or 'none'}."
             )
     return [folder for name in (names or found) for folder in found[name]]
 
@@ -32,7 +33,7 @@ def bases(names=()):
 
 
 def since(base):
-    "When the process that works on a run began; None if nobody works on it."
+    "Return when the process that works on a run began; None if nobody works on it."
     lock = base / ".lock"
     if not lock.exists():
         return None
@@ -45,7 +46,7 @@ def since(base):
 
 
 def state(folder, began):
-    "done, running, failed, interrupted or waiting; and the seconds it took or has been running, if they are known."
+    "Return done, running, failed, interrupted or waiting, and the seconds so far if known."
     benchmark, log, notebook = (
         folder / "benchmark.tsv",
         folder / "papermill.log",
@@ -75,7 +76,7 @@ def state(folder, began):
 
 
 def stages(base):
-    "State of every stage of a run: the main line's for each seed, and what else is there."
+    "Return the state of each stage of a run: the main line's, and what else is there."
     from book import CHAPTERS, chapters, seed_folder
 
     began = since(base)
@@ -89,7 +90,7 @@ def stages(base):
 
 
 def status(names):
-    "A line for each run, and for each stage of the runs that were named or that is running, failed or interrupted."
+    "Print a line a run, and a line a stage that needs a look or whose run was named."
     found_runs = bases(names)
     if not found_runs:
         print(f"There is no run in {runs_root()} yet; `fmnist-cluster run` makes one.")
@@ -116,15 +117,15 @@ def status(names):
 
 
 def metrics(base):
-    "metrics.json of every complete stage below a run: seed (None over all seeds), chapter and facts."
+    "Yield seed (None over all seeds), chapter and facts of a run's complete stages."
     for file in sorted([*base.glob("seed=*/*/metrics.json"), *base.glob("[0-9]*/metrics.json")]):
         seed = file.parent.parent.name.partition("=")[2]
         yield int(seed) if seed else None, file.parent.name, completed(file.parent)
 
 
 def parameters(base):
-    "Parameters in force in a run's complete stages, one column `chapter.parameter` each; a row a seed."
-    rows = {}
+    "Return the parameters in force as columns `chapter.parameter`, a row a seed."
+    rows: dict[int | None, dict] = {}
     for seed, chapter, facts in metrics(base):
         values = {
             f"{chapter}.{name}": json.dumps(value) if isinstance(value, (list, dict)) else value
@@ -136,7 +137,7 @@ def parameters(base):
 
 
 def collected(folders):
-    "One row for each run, data set, method, seed and split: its scores, and the parameters in which these runs differ."
+    "Return a row for each record of these runs, with the parameters in which they differ."
     tables, settings = [], []
     for base in folders:
         if not (base / "evaluation_metrics.json").exists():
@@ -146,7 +147,8 @@ def collected(folders):
         settings.append(parameters(base).assign(**place))
     if not tables:
         raise InputError(
-            f"no run in {runs_root()} has an evaluation yet; `fmnist-cluster status` shows how far they are."
+            f"no run in {runs_root()} has an evaluation yet; "
+            "`fmnist-cluster status` shows how far they are."
         )
     table, values = pd.concat(tables, ignore_index=True), pd.concat(settings, ignore_index=True)
     differ = [name for name in values if "." in name and values[name].nunique(dropna=False) > 1]
@@ -175,7 +177,7 @@ def collect(names, out):
 
 
 def paired(a, b):
-    "Mean of b - a over the seeds that both have, and half the width of its 95 % interval (Student's t; None for a single seed)."
+    "Return the mean of b - a over common seeds, and half its 95 % interval (None for one seed)."
     gain = (b - a).dropna()
     if gain.empty:
         return None, None
@@ -186,7 +188,7 @@ def paired(a, b):
 
 
 def comparison(a, b):
-    "Test images, method by method: both means, the paired difference and its interval, and how many seeds it rests on."
+    "Return both means, the paired difference and its interval, for each method on test."
     rows = []
     for method in dict.fromkeys([*a.method, *b.method]):
         left, right = (
@@ -215,16 +217,19 @@ def compare(a, b):
     both = [name for name in left if name in right]
     if not both:
         raise InputError(
-            f"{a} ran on {', '.join(left)} and {b} on {', '.join(right)}; expected a data set that both ran on."
+            f"{a} ran on {', '.join(left)} and {b} on {', '.join(right)}; "
+            "expected a data set that both ran on."
         )
     for dataset in both:
         table = collected(dict.fromkeys([left[dataset], right[dataset]]))
         if table.run.nunique() < len({a, b}):
             raise InputError(
-                f"{({a, b} - set(table.run)).pop()} has no evaluation on {dataset} yet; `fmnist-cluster status` shows how far it is."
+                f"{({a, b} - set(table.run)).pop()} has no evaluation on {dataset} yet; "
+                "`fmnist-cluster status` shows how far it is."
             )
         print(
-            f"\n{dataset}: A is {a}, B is {b}; ± is the 95 % interval of the paired difference over seeds\n"
+            f"\n{dataset}: A is {a}, B is {b}; "
+            "± is the 95 % interval of the paired difference over seeds\n"
         )
         for name in table.columns[table.columns.str.contains(r"^\d\d_", regex=True)]:
             print(

@@ -1,4 +1,4 @@
-"Run the book, a sweep of it, or studies: refuse what cannot work, let Snakemake make what is missing, show what came out."
+"Run the book, a sweep of it, or studies: refuse what cannot work, call Snakemake, show the end."
 
 import fcntl
 import os
@@ -24,7 +24,10 @@ from fmnist_cluster.core import (
 )
 from fmnist_cluster.data import _IDX_SETS, DATASETS, data_folders, find_file
 
-LOUD = "\n*** Fashion-MNIST was neither found nor could it be downloaded: these are scikit-learn's small digits (dataset=digits). ***\n"
+LOUD = (
+    "\n*** Fashion-MNIST was neither found nor could it be downloaded: "
+    "these are scikit-learn's small digits (dataset=digits). ***\n"
+)
 OPTIONS = [
     "--quiet",
     "all",
@@ -40,7 +43,7 @@ HERE = {"local", "gpu"}  # the profiles that stay on this machine
 
 
 def pick_dataset(asked):
-    "The data set, its files checked; digits stand in for Fashion-MNIST only where nobody asked for it and no file of it is there."
+    "Check the data set's files; digits stand in only where nobody asked and no file is there."
     name = asked or "fashion_mnist"
     if name not in DATASETS:
         raise InputError(f"DATASET is {name!r}; expected one of {', '.join(DATASETS)}.")
@@ -61,20 +64,22 @@ def check(run, wanted, here):
     for seed in run.seeds:
         if not (seed.isdecimal() and seed == str(int(seed)) and int(seed) < 2**32):
             raise InputError(
-                f"SEED is {seed!r}; expected a whole number from 0 to 2**32 - 1, or several with commas between."
+                f"SEED is {seed!r}; expected a whole number from 0 to 2**32 - 1, "
+                "or several with commas between."
             )
     for chapter in wanted if here else ():
         pick_device(run.parameters(chapter)["device"])
 
 
 def hold(base):
-    "Keep the run's folder for this process; the system lets go of the lock however the process ends."
+    "Keep the run's folder for this process, until it ends, however it ends."
     try:
         base.mkdir(parents=True, exist_ok=True)
         lock = open(base / ".lock", "a")
     except OSError as error:
         raise InputError(
-            f"{base} cannot be written ({error.strerror}); choose another folder by FMNIST_CLUSTER_RUNS."
+            f"{base} cannot be written ({error.strerror}); "
+            "choose another folder by FMNIST_CLUSTER_RUNS."
         ) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -87,7 +92,7 @@ def hold(base):
 
 
 def clear_way(run, stages, force):
-    "Refuse to overwrite a stage that is complete with other parameters; with `force` make it incomplete instead."
+    "Refuse stages that are complete with other parameters; with `force` open them again."
     for folder, chapter in stages:
         changed = changed_parameters(folder, run.parameters(chapter))
         if changed and not force:
@@ -95,14 +100,15 @@ def clear_way(run, stages, force):
                 f"{name}={there!r} (now {asked!r})" for name, (there, asked) in changed.items()
             )
             raise InputError(
-                f"{folder} is complete with {differences}; give another RUN=<name>, or FORCE=1 to make it again."
+                f"{folder} is complete with {differences}; "
+                "give another RUN=<name>, or FORCE=1 to make it again."
             )
         if changed:
             (folder / "metrics.json").unlink()
 
 
 def expected_seconds(chapter, preset, dataset):
-    "What a chapter took the last times here, else in the reference run; None where nobody knows."
+    "Tell what a chapter took the last times here, else in the reference run; None if unknown."
     folders = [
         folder
         for folder in runs_root().glob(f"*/{dataset}/*/{chapter}")
@@ -124,14 +130,15 @@ def expected_seconds(chapter, preset, dataset):
 
 
 def forecast(base, stages, preset, dataset):
-    "What is done already and how long the rest will take, one line a stage."
+    "Say what is done already and how long the rest will take, one line a stage."
     times = {
         folder: 0 if completed(folder) else expected_seconds(chapter, preset, dataset)
         for folder, chapter in stages
     }
     say = {0: "done", None: "to do, nobody knows how long"}
     lines = [
-        f"  {str(folder.relative_to(base)):<32}{say.get(seconds) or f'to do, about {seconds:.0f} s'}"
+        f"  {str(folder.relative_to(base)):<32}"
+        + (say.get(seconds) or f"to do, about {seconds:.0f} s")
         for folder, seconds in times.items()
     ]
     unknown = list(times.values()).count(None)
@@ -145,7 +152,7 @@ def forecast(base, stages, preset, dataset):
 
 
 def reason(folder):
-    "Why a stage failed, in one line: the error in its notebook and the cell it came from, else the last words of its log."
+    "Say why a stage failed: the error in its notebook and its cell, else its log's last words."
     notebook, log = folder / "notebook.ipynb", folder / "papermill.log"
     try:
         cells = nbformat.read(notebook, as_version=4).cells
@@ -180,26 +187,30 @@ def report_failures(stages, started, log):
     ]
     for folder, chapter in failed:
         print(
-            f"\n{chapter} failed: {reason(folder)}\n  notebook {folder / 'notebook.ipynb'}\n  log      {folder / 'papermill.log'}",
+            f"\n{chapter} failed: {reason(folder)}\n"
+            f"  notebook {folder / 'notebook.ipynb'}\n"
+            f"  log      {folder / 'papermill.log'}",
             file=sys.stderr,
         )
     if not failed:
         print(
-            f"Snakemake could not finish; its words are in {log} and in the newest file of .snakemake/log",
+            f"Snakemake could not finish; its words are in {log} "
+            "and in the newest file of .snakemake/log",
             file=sys.stderr,
         )
 
 
 def base_of(run):
-    "Folder of a run on its data set."
+    "Name the folder of a run on its data set."
     return stage_folder(run.run, run.dataset, None, "book").parent
 
 
 def snakemake(target, config, profile, gpus, threads, log, locks):
-    """Let Snakemake make what is missing; its exit code, or None if somebody stopped it (Ctrl-C, SIGTERM, a closed terminal).
+    """Let Snakemake make what is missing; its exit code, or None if somebody stopped it.
 
-    Elsewhere than here a training job gets 4 cores if nothing is said. Snakemake runs in a process group of its own, so that a stop reaches it and its chapters
-    once, from here; and it keeps the runs' folders as long as it lives.
+    Elsewhere than here a training job gets 4 cores if nothing is said. Snakemake runs in a process
+    group of its own, so that a stop (Ctrl-C, SIGTERM, a closed terminal) reaches it and its
+    chapters once, from here; and it keeps the runs' folders as long as it lives.
     """
 
     def stop(*_):
@@ -255,7 +266,7 @@ def snakemake(target, config, profile, gpus, threads, log, locks):
 def make(
     runs, force=False, studies=None, profile=None, gpus=None, threads=None, notice="", table=None
 ):
-    "Make these runs, or these studies (all if the list is empty) for them, and say how it went; returns the exit code."
+    "Make these runs, or studies for them (all if the list is empty), and say how it went."
     asked = chapters("main") if studies is None else studies or chapters("study")
     for chapter in asked:
         if chapter not in CHAPTERS:
@@ -283,7 +294,8 @@ def make(
         folder.parent.mkdir(exist_ok=True)  # from now on `status` knows the seeds
     for run in runs:
         print(
-            f"{notice}{len(wanted)} chapters on {run.dataset}, preset {run.preset}, seed {', '.join(run.seeds)}, in {bases[run]}",
+            f"{notice}{len(wanted)} chapters on {run.dataset}, preset {run.preset}, "
+            f"seed {', '.join(run.seeds)}, in {bases[run]}",
             flush=True,
         )
         if studies is not None:
@@ -304,7 +316,8 @@ def make(
             if (folder / "metrics.json").exists()
         ]
         print(
-            f"\nStopped after {time.time() - started:.0f} s. Complete in {runs_root()}: {', '.join(complete) or 'nothing yet'}. The same command goes on from there.",
+            f"\nStopped after {time.time() - started:.0f} s. Complete in {runs_root()}: "
+            f"{', '.join(complete) or 'nothing yet'}. The same command goes on from there.",
             file=sys.stderr,
         )
         return 130
@@ -315,7 +328,8 @@ def make(
     ]
     if done:
         print(
-            f"\n{', '.join({run.dataset: 0 for run in done})}, test images, after {time.time() - started:.0f} s:\n"
+            f"\n{', '.join({run.dataset: 0 for run in done})}, test images, "
+            f"after {time.time() - started:.0f} s:\n"
             if studies is None
             else f"\nDone after {time.time() - started:.0f} s:\n"
         )
@@ -336,7 +350,7 @@ def make(
 
 
 def show(run, base, studies, several):
-    "The comparison table of a finished run and its report, or the folders of its studies."
+    "Print the comparison table of a finished run and its report, or the folders of its studies."
     if studies:
         return print(*studies, sep="\n")
     if several:

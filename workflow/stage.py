@@ -1,4 +1,4 @@
-"""Make one stage: run its notebook by papermill on a GPU of its own, or take the files of a stage that is the same.
+"""Make one stage: run its notebook by papermill, or take the files of a stage that is the same.
 
 python workflow/stage.py share SOURCE/metrics.json TARGET/metrics.json
 python workflow/stage.py run GPUS PAPERMILL'S WORDS...
@@ -17,7 +17,7 @@ from pathlib import Path
 
 @contextmanager
 def held(folder, how=fcntl.LOCK_EX):
-    "Keep a stage's folder as the stage itself does (chapter 00): for this process alone, or, to read, together with other readers."
+    "Keep a stage's folder as `Stage` does: for this process alone, or together with other readers."
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, how | fcntl.LOCK_NB)
@@ -34,7 +34,7 @@ def held(folder, how=fcntl.LOCK_EX):
 
 
 def share(source, target):
-    "Link the files of the complete stage `source` into `target` (copy them where links cannot be made), metrics.json last."
+    "Link, or else copy, the files of the complete stage `source` into `target`, metrics.json last."
     (target / "metrics.json").unlink(missing_ok=True)
     for old in target.iterdir():  # the folder itself stays: its lock lies on it
         shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
@@ -55,13 +55,13 @@ def share(source, target):
 
 
 def clear_litter(folder):
-    "Remove the temporary files that a killed run of this stage left in its folder and, if it is one over all seeds, beside it."
+    "Remove temporary files that a killed run of this stage left in its folder or beside it."
     for file in [*folder.rglob(".*-*"), *folder.parent.glob(".*-*")]:
         file.unlink()
 
 
 def visible_gpus():
-    "The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."
+    "List the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."
     try:
         listed = subprocess.run(
             ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"],
@@ -81,7 +81,7 @@ def visible_gpus():
 
 
 def hold_gpu(gpus):
-    "Wait until one of these GPUs is free of our other jobs, and hold it until this process ends, however it ends; the name and the lock."
+    "Wait for one of these GPUs and hold it until this process ends; its name and the lock."
     while True:
         for gpu in gpus:
             lock = open(
@@ -97,7 +97,10 @@ def hold_gpu(gpus):
 
 
 def talk_through(folder):
-    "Let papermill and its kernel talk through sockets in `folder`: numbered ports, the default, are now and then given to two kernels that start at the same moment."
+    """Let papermill and its kernel talk through sockets in `folder`.
+
+    Numbered ports, the default, are now and then given to two kernels that start together.
+    """
     from papermill.engines import NBClientEngine, papermill_engines
     from traitlets.config import Config
 
