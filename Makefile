@@ -41,10 +41,10 @@ $(STAMP): requirements.lock settings.ini setup.py pyproject.toml
 	@touch $@
 
 run: $(STAMP)  ## the book from data to report; PRESET=quick, full or gpu; SEED=42 or SEEDS=42,1,2; DATASET= RUN= FORCE=1 SET="06_dec_idec.gamma=0.2"
-	@$(BIN)/python tools/run_book.py --preset "$(PRESET)" --seeds "$(SEEDS)" --dataset "$(DATASET)" --run "$(RUN)" $(if $(FORCE),--force) $(foreach change,$(SET),--set '$(change)')
+	@$(BIN)/python -m fmnist_cluster run --preset "$(PRESET)" --seeds "$(SEEDS)" --dataset "$(DATASET)" --run "$(RUN)" $(if $(FORCE),--force) $(foreach change,$(SET),--set '$(change)')
 
-studies: $(STAMP)  ## what is no part of the book's main line; STUDIES="11_name ..." picks some; PRESET= SEEDS= DATASET= RUN= as for run
-	@$(BIN)/python tools/run_book.py --studies $(STUDIES) --preset "$(PRESET)" --seeds "$(SEEDS)" --dataset "$(DATASET)" --run "$(RUN)" $(if $(FORCE),--force)
+studies: $(STAMP)  ## what is no part of the book's main line; STUDIES="20_classical_grid ..." picks some; PRESET= SEEDS= DATASET= RUN= as for run
+	@$(BIN)/python -m fmnist_cluster run --studies $(STUDIES) --preset "$(PRESET)" --seeds "$(SEEDS)" --dataset "$(DATASET)" --run "$(RUN)" $(if $(FORCE),--force)
 
 sweep: $(STAMP)  ## many runs from a table: SWEEP=params/sweep.csv, a line a run; `.venv/bin/fmnist-cluster` does more
 	@$(BIN)/fmnist-cluster sweep "$(or $(SWEEP),params/sweep.csv)" $(if $(FORCE),--force)

@@ -40,9 +40,6 @@ setup(
     license="Apache-2.0",
     url=settings["git_url"],
     packages=find_packages(include=["fmnist_cluster*"]),
-    # in tools/: they are commands and no part of the book
-    py_modules=["fmnist_cluster_cli", "fmnist_cluster_predict"],
-    package_dir={"": "tools", settings["lib_name"]: settings["lib_name"]},
     options={"egg_info": {"egg_base": "."}},
     package_data={"fmnist_cluster": ["py.typed", "reference_model/*"]},
     python_requires=f">={settings['min_python']}",

@@ -17,7 +17,14 @@ for name, value in {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}.items(
 pytest_plugins = ["small_book"]
 
 ROOT = Path(__file__).resolve().parent.parent
-CHAPTERS = sorted(file.stem for file in (ROOT / "nbs").glob("[0-9][0-9]_*.ipynb"))
+from book import CHAPTERS, chapters
+
+# the main line's chapters that fit something: no label may reach them
+TRAINING = [
+    chapter
+    for chapter in chapters("main")
+    if CHAPTERS[chapter]["methods"] or CHAPTERS[chapter]["gpu"]
+]
 
 # of tests whose input Hypothesis makes up: the same input in each run
 GENERATED = settings(
@@ -37,8 +44,8 @@ def call(*words, cwd=ROOT, **environment):
 
 
 def run_book(runs, *options, **environment):
-    "Run tools/run_book.py on digits into the folder `runs`."
-    words = ["tools/run_book.py", "--dataset", "digits", *options]
+    "`make run` on digits into the folder `runs`."
+    words = ["-m", "fmnist_cluster", "run", "--dataset", "digits", *options]
     return call(*words, FMNIST_CLUSTER_RUNS=str(runs), **environment)
 
 

@@ -1,7 +1,5 @@
 "A book of three small chapters in a copy of the project: many runs of it take seconds."
 
-import re
-
 import pytest
 from conftest import copy_project
 from nbformat import write
@@ -42,6 +40,12 @@ table = pd.DataFrame({"method": ["scaled"], "ACC": [np.mean(list(score.values())
 stage.save("comparison.csv", table)
 stage.finish();"""
 
+RECORDS = """
+03_first: {}
+06_second: {reads: [03_first]}
+09_evaluation: {reads: [06_second], over_seeds: true}
+"""
+
 
 def notebook(file, parameters, *sources, over_seeds=False):
     "Write a small chapter: the parameters that all chapters have and these, then the given cells."
@@ -67,9 +71,7 @@ def small_project(tmp_path_factory):
     project = copy_project(tmp_path_factory.mktemp("small") / "project")
     for preset in (project / "params/quick").iterdir():
         preset.unlink()
-    file = project / "workflow/book.py"
-    reads = 'READS = {"03_first": [], "06_second": ["03_first"], "09_evaluation": ["06_second"]}\n'
-    file.write_text(re.sub(r"^READS = \{.*?^\}\n", reads, file.read_text(), flags=re.M | re.S))
+    (project / "workflow/chapters.yaml").write_text(RECORDS)
     notebook(
         project / "nbs/03_first.ipynb",
         "n = 50   # numbers\n",

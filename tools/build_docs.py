@@ -227,7 +227,9 @@ def names_in(module) -> dict:
     Where each is documented, and in which file it stands.
     """
     source = module.read_text(encoding="utf-8")
-    page = re.search(r"File to edit: .*?/\d+_(\w+)\.ipynb", source)[1]
+    page = re.search(r"File to edit: .*?/\d+_(\w+)\.ipynb", source)
+    if not page:
+        return {}  # written by hand: no notebook tells of it
     names = [
         node.name
         for node in ast.parse(source).body
@@ -235,7 +237,7 @@ def names_in(module) -> dict:
     ]
     return {
         f"{module.parent.name}.{module.stem}.{name}": (
-            f"{page}.html#{name.lower()}",
+            f"{page[1]}.html#{name.lower()}",
             module.as_posix(),
         )
         for name in names

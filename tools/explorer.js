@@ -44,7 +44,7 @@ function inspect(row, left, top) {
   paint(card.querySelector("canvas"), row)
   card.querySelector("p").replaceChildren(element("strong", {textContent: nameOf(truth[row])}), element("br"), `test image ${index[row]}`)
   card.querySelector("table").replaceChildren(...methods.map(method => {
-    const line = element("tr", {}, element("th", {textContent: method, scope: "row"}),
+    const line = element("tr", {}, element("th", {textContent: titles[method], scope: "row"}),
       element("td", {textContent: `${wrong(row, method) ? "✗" : "✓"} ${nameOf(said(row, method))}`}),
       element("td", {textContent: cluster(row, method) < 0 ? "noise" : `#${cluster(row, method)}`, title: "cluster"}))
     if (method === choice.method.value) line.setAttribute("aria-current", "true")
@@ -127,7 +127,7 @@ function showLegend() {
 
 function summarise() {
   const right = rows.filter(row => !wrong(row)).length
-  at("summary").textContent = `${choice.method.value}: ${number(right)} of ${number(rows.length)} images right `
+  at("summary").textContent = `${titles[choice.method.value]}: ${number(right)} of ${number(rows.length)} images right `
     + `(${(100 * right / rows.length).toFixed(1)} %). Shown: ${number(visible.length)}.`
 }
 

@@ -23,7 +23,6 @@ TOOLS = Path(__file__).resolve().parent
 sys.path.insert(0, str(TOOLS.parent))
 
 # run from the checkout: the package beside this folder is found only now
-from fmnist_cluster.core import load_artefact  # noqa: E402
 from fmnist_cluster.data import (  # noqa: E402
     _IDX_SETS,
     class_names,
@@ -31,6 +30,8 @@ from fmnist_cluster.data import (  # noqa: E402
     load_images,
     load_labels,
 )
+from fmnist_cluster.evaluation import book_methods  # noqa: E402
+from fmnist_cluster.saving import load_artefact  # noqa: E402
 
 REFERENCE = TOOLS.parent / "results" / "reference"
 # pixels of a tile, 28 and a margin, so that no image bleeds into the next when compressed; tiles in
@@ -75,6 +76,12 @@ def sprite(images) -> str:
 def methods_in(table) -> list[str]:
     "Methods of a table of assignments, in its order."
     return [name.removesuffix("_cluster") for name in table.columns if name.endswith("_cluster")]
+
+
+def titles_in(table) -> dict[str, str]:
+    "Display name of each of these methods, as the book's record has it; else its id."
+    book = book_methods()
+    return {name: book.get(name, {}).get("name", name) for name in methods_in(table)}
 
 
 def drawing(table, truth, names):
@@ -134,6 +141,7 @@ def drawing(table, truth, names):
     }
     settings = {
         "methods": methods_in(table),
+        "titles": titles_in(table),
         "names": list(names),
         "colours": COLOURS,
         "tile": TILE,
@@ -168,6 +176,7 @@ def explorer_page(table, images, truth, names, dataset, origin) -> str:
         "dataset": dataset,
         "origin": origin,
         "methods": methods_in(table),
+        "titles": titles_in(table),
         "names": names,
         "sprite": sprite(images),
         "site_style": (TOOLS / "docs.css").read_text(encoding="utf-8"),

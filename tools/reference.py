@@ -20,38 +20,17 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "workflow")]
 
-import run_book
-from book import READS, STUDIES, seed_folder
+import run
+from book import CHAPTERS, chapters, seed_folder
 
-from fmnist_cluster.core import InputError, completed, load_artefact, runs_root, save_artefact
+from fmnist_cluster import ContrastiveClassifier
+from fmnist_cluster.core import InputError
 from fmnist_cluster.data import class_names, load_images, load_labels
 from fmnist_cluster.metrics import class_scores, external_scores, match_clusters
-from fmnist_cluster.pseudo_label import ContrastiveClassifier
+from fmnist_cluster.runs import runs_root, stage_metrics
+from fmnist_cluster.saving import load_artefact, save_artefact
 
 REFERENCE = ROOT / "results" / "reference"
-STUDY_TABLES = {  # what is kept of a study: its artefact and the name in results/reference/
-    "10_applications": {
-        f"{name}.csv": f"applications_{name}.csv"
-        for name in (
-            "naming",
-            "few_labels",
-            "transfer",
-            "domains",
-            "anomalies",
-            "left_out",
-            "cost",
-            "text",
-            "classifiers",
-        )
-    },
-    "21_dec_questions": {"dec_questions.csv": "dec_questions.csv"},
-    "20_classical_grid": {"grid.csv": "classical_grid.csv"},
-    "23_ablation": {
-        f"{name}.csv": f"pseudo_label_{name}.csv" for name in ("full", "remedies", "unbalanced")
-    },
-    "22_related": {"kin.csv": "related.csv", "codes.csv": "autoencoders.csv"},
-    "24_how_many": {"by_size.csv": "data_size.csv", "n_clusters.csv": "n_clusters.csv"},
-}
 ABSOLUTE = re.compile(r"(?<![\w.~/:])/(?:root|home|tmp|work|opt|mnt|srv|var|usr|Users)/[\w.-]+")
 
 
@@ -138,7 +117,7 @@ def machine():
 
 def cost(folder, chapter):
     "Wall seconds and peak memory of one stage. A fit that was loaded, not made, counts with what it took when it was made."
-    facts, measured = completed(folder), pd.read_csv(folder / "benchmark.tsv", sep="\t").iloc[0]
+    facts, measured = stage_metrics(folder), pd.read_csv(folder / "benchmark.tsv", sep="\t").iloc[0]
     began = (folder / "metrics.json").stat().st_mtime - measured.s
     kept = [*folder.glob("*/fit.json"), *folder.rglob("made.json")]
     loaded = [load_artefact(file) for file in kept if file.stat().st_mtime < began]
@@ -164,12 +143,12 @@ def costs(dataset, runs, seeds):
         (runs_root() / run / dataset / seed_folder(seed, chapter), chapter)
         for run in runs
         for seed in seeds
-        for chapter in READS | STUDIES
+        for chapter in CHAPTERS
     ]
     new = [
         cost(folder, chapter)
         for folder, chapter in places
-        if completed(folder) and (folder / "benchmark.tsv").exists()
+        if stage_metrics(folder) and (folder / "benchmark.tsv").exists()
     ]
     key = lambda record: (record["preset"], record["chapter"])
     records = {key(record): record for record in load_artefact(file)} if file.exists() else {}
@@ -181,7 +160,7 @@ def costs(dataset, runs, seeds):
 
 def ship(base, seeds):
     "Put the full recipe's model of these seeds whose heads ended with the lowest mean loss into the package, its clusters numbered as the classes they stand for, with its card."
-    folders = [base / seed_folder(seed, "07_pseudo_label") / "pseudo_label_full" for seed in seeds]
+    folders = [base / seed_folder(seed, "08_contrastive") / "pseudo_label_full" for seed in seeds]
     models = [ContrastiveClassifier.load(folder) for folder in folders]
     kept = [model.head_losses_[: len(model.network_.heads)].mean() for model in models]
     chosen = kept.index(min(kept))
@@ -228,20 +207,22 @@ def card(model, seeds, facts, size):
     )
 
 
-def main(seeds, dataset, run, preset="full"):
+def main(seeds, dataset, run_name, preset="full"):
     "Run what is missing, then copy; nothing is copied unless everything can be. Returns the exit code."
     recorded = [
         "09_evaluation.on_record=true"
     ]  # seeds add up: those fitted elsewhere stay in the tables
-    if code := run_book.main(
-        preset=preset, seeds=seeds, dataset=dataset, run=run, force=False, changes=recorded
+    if code := run.main(
+        preset=preset, seeds=seeds, dataset=dataset, run=run_name, force=False, changes=recorded
     ):
         return code
-    base, filled = runs_root() / run / dataset, {}
-    done = [
-        study for study in STUDIES if completed(base / seed_folder(seeds[0], study))
-    ]  # studies run by themselves; their outputs come along
-    for chapter in [*READS, *done]:
+    base, filled = runs_root() / run_name / dataset, {}
+    made = [
+        chapter  # studies and the appendix run by themselves; their outputs come along
+        for chapter in CHAPTERS
+        if chapter in chapters("main") or stage_metrics(base / seed_folder(seeds[0], chapter))
+    ]
+    for chapter in made:
         file = ROOT / "nbs" / f"{chapter}.ipynb"
         executed = nbformat.read(
             base / seed_folder(seeds[0], chapter) / "notebook.ipynb", as_version=4
@@ -256,16 +237,16 @@ def main(seeds, dataset, run, preset="full"):
     ]
     for table in tables:
         shutil.copy(table, REFERENCE)
-    for study in done:
-        for artefact, name in STUDY_TABLES[study].items():
-            shutil.copy(base / seed_folder(seeds[0], study) / artefact, REFERENCE / name)
+    for chapter in made:
+        for artefact, name in CHAPTERS[chapter]["tables"].items():
+            shutil.copy(base / seed_folder(seeds[0], chapter) / artefact, REFERENCE / name)
     if (dataset, preset) == ("fashion_mnist", "full"):
         ship(base, seeds)
     (ROOT / "nbs" / "images").mkdir(exist_ok=True)
     shutil.copy(
         base / "09_evaluation" / "figures" / "maps.png", ROOT / "nbs" / "images"
     )  # the README's picture
-    save_artefact(REFERENCE / "chapters.json", costs(dataset, (run, "quick"), seeds))
+    save_artefact(REFERENCE / "chapters.json", costs(dataset, (run_name, "quick"), seeds))
     print(
         f"Outputs of {len(filled)} notebooks and {len(list(REFERENCE.iterdir()))} files in results/reference/ are from this run; `make readme` comes next."
     )
@@ -281,7 +262,7 @@ if __name__ == "__main__":
         help="outputs are copied from the first",
     )
     parser.add_argument("--dataset", default="fashion_mnist")
-    parser.add_argument("--run", default="reference")
+    parser.add_argument("--run", dest="run_name", default="reference")
     parser.add_argument(
         "--preset",
         default="full",

@@ -1,4 +1,4 @@
-"The book as data: its chapters in order, what each reads, what a preset makes of its parameters, and runs as lines of a table."
+"The book as data: its chapters, their parameters under each preset, runs as lines of a table."
 
 import ast
 import csv
@@ -14,47 +14,25 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# chapter -> the chapters whose artefacts it reads; the order is the order of the book
-READS = {
-    "00_core": [],
-    "01_eda": [],
-    "02_metrics": [],
-    "03_baseline": [],
-    "04_autoencoder": [],
-    "05_ae_kmeans": ["04_autoencoder"],
-    "06_dec_idec": ["04_autoencoder", "05_ae_kmeans"],
-    "07_pseudo_label": [],
-    "09_evaluation": [
-        "03_baseline",
-        "04_autoencoder",
-        "05_ae_kmeans",
-        "06_dec_idec",
-        "07_pseudo_label",
-    ],
+DEFAULTS = {
+    "part": "main",
+    "reads": [],
+    "cores": None,
+    "gpu": False,
+    "over_seeds": False,
+    "methods": {},
+    "bounds": {},
+    "tables": {},
 }
-# study -> the chapters it reads; `make studies` runs these, `make run` does not
-STUDIES = {
-    "10_applications": ["07_pseudo_label"],
-    "21_dec_questions": [],
-    "20_classical_grid": [],
-    "23_ablation": [],
-    "22_related": [],
-    "24_how_many": [],
-}
-LIGHT = {"00_core", "01_eda", "02_metrics"}  # one core each
-ON_GPU = {
-    "04_autoencoder",
-    "05_ae_kmeans",
-    "06_dec_idec",
-    "07_pseudo_label",
-    "10_applications",
-    "21_dec_questions",
-    "20_classical_grid",
-    "23_ablation",
-    "22_related",
-    "24_how_many",
-}  # train networks: a GPU each, where there is one
-OVER_SEEDS = {"09_evaluation"}  # runs once for a data set, over all seeds; the others once a seed
+RECORDS = yaml.safe_load((ROOT / "workflow" / "chapters.yaml").read_text(encoding="utf-8"))
+CHAPTERS = {name: DEFAULTS | (record or {}) for name, record in RECORDS.items()}
+for record in CHAPTERS.values():
+    if record["over_seeds"]:  # it looks at every method of the main line
+        record["reads"] = [
+            name
+            for name, other in CHAPTERS.items()
+            if name in record["reads"] or (other["part"] == "main" and other["methods"])
+        ]
 
 COMMON = {
     "dataset",
@@ -72,13 +50,18 @@ PRESETS = (
 
 
 def cells(chapter: str) -> list:
-    "Code cells of a chapter."
+    "Read the code cells of a chapter."
     notebook = nbformat.read(ROOT / "nbs" / f"{chapter}.ipynb", as_version=4)
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
+def chapters(*parts: str) -> list[str]:
+    "List the chapters of these parts (main, study, appendix), in the order of reading."
+    return [name for name, record in CHAPTERS.items() if record["part"] in parts]
+
+
 def urgency() -> dict[str, int]:
-    "Seconds from the start of each chapter to the end of the book, by the quick times on record: what is most urgent starts first."
+    "Count the seconds from the start of each chapter to the end of the book; most urgent is most."
     records = json.loads((ROOT / "results" / "reference" / "chapters.json").read_text())
     seconds = {
         record["chapter"]: record["wall_seconds"]
@@ -86,56 +69,80 @@ def urgency() -> dict[str, int]:
         if record["preset"] == "quick"
     }
     left = {}
-    for chapter in reversed(READS):  # a chapter reads only what comes before it
-        left[chapter] = seconds.get(chapter, 0) + max(
-            (left[later] for later, reads in READS.items() if chapter in reads), default=0
-        )
+    for chapter in reversed(chapters("main")):  # a chapter reads only what comes before it
+        after = [left[later] for later in left if chapter in CHAPTERS[later]["reads"]]
+        left[chapter] = seconds.get(chapter, 0) + max(after, default=0)
     return {chapter: round(value) for chapter, value in left.items()}
 
 
 def code_hash(chapter: str) -> str:
-    "Hash of the chapter's code alone: outputs and prose may change without a new run."
+    "Hash the chapter's code alone: outputs and prose may change without a new run."
     return hashlib.sha256("\0".join(cell.source for cell in cells(chapter)).encode()).hexdigest()[
         :16
     ]
 
 
+def imported(source: str) -> set[str]:
+    "Find the package's modules that code imports; all, where it asks the package for a name."
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            origin = node.module or ""
+            origin = f"fmnist_cluster.{origin}".rstrip(".") if node.level else origin
+            names |= {
+                f"{origin}.{name.name}" if origin == "fmnist_cluster" else origin
+                for name in node.names
+            }
+    found = {name.split(".")[1] for name in names if name.startswith("fmnist_cluster.")}
+    there = {file.stem for file in (ROOT / "fmnist_cluster").glob("[a-z]*.py")}
+    return found if found <= there else there
+
+
+def exported(chapter: str) -> str | None:
+    "Name the module that the chapter exports, if it exports one."
+    found = [re.search(r"^#\| *default_exp +(\w+)", cell.source, re.M) for cell in cells(chapter)]
+    return next((match[1] for match in found if match), None)
+
+
 def modules(chapter: str) -> list[str]:
-    "Modules that the chapter's code may rest on: its own and those of the chapters before it."
-    earlier = [name for name in READS | STUDIES if name <= chapter]
-    found = [
-        re.search(r"^#\| *default_exp +(\w+)", cell.source, re.M)
-        for name in earlier
-        for cell in cells(name)
-    ]
-    return [f"fmnist_cluster/{match[1]}.py" for match in found if match]
+    "List what a chapter rests on: its module, those its cells import, and what these import."
+    code = "\n".join(re.sub(r"(?m)^\s*[%!].*$", "", cell.source) for cell in cells(chapter))
+    left, found = imported(code) | {exported(chapter)}, set()
+    while left:
+        name = left.pop()
+        file = ROOT / "fmnist_cluster" / f"{name}.py"
+        if file.exists():
+            found.add(name)
+            left |= imported(file.read_text(encoding="utf-8")) - found
+    return [f"fmnist_cluster/{name}.py" for name in sorted(found)]
 
 
-def needed(chapters) -> list[str]:
-    "These chapters and all that they read, in the order of the book."
-    found = set(chapters)
-    while (
-        more := {read for chapter in found for read in (READS | STUDIES).get(chapter, [])} - found
-    ):
+def needed(wanted) -> list[str]:
+    "List these chapters and all that they read, in the order of the book."
+    found = set(wanted)
+    while more := {read for chapter in found for read in CHAPTERS[chapter]["reads"]} - found:
         found |= more
-    return sorted(found)
+    return [chapter for chapter in CHAPTERS if chapter in found]
 
 
 def threads(chapter: str, share: int) -> int:
-    "Cores that a chapter takes, of which a training chapter gets `share`. Two of them side by side on half the cores each end sooner than one after the other on all."
-    if chapter in LIGHT:
-        return 1
-    return 2 * share if chapter in OVER_SEEDS else share
+    """Count the cores that a chapter takes; one that trains gets `share`.
+
+    Two of them side by side, each on half the cores, end sooner than one after the other on all.
+    """
+    return CHAPTERS[chapter]["cores"] or share * (1 + CHAPTERS[chapter]["over_seeds"])
 
 
 def overrides(chapter: str, preset: str) -> str | None:
-    "The preset's parameter file for a chapter, relative to the project, if there is one."
+    "Name the preset's parameter file for a chapter, relative to the project, if there is one."
     file = f"params/{preset}/{chapter}.yaml"
     return file if (ROOT / file).exists() else None
 
 
 def defaults(chapter: str) -> dict:
-    "Parameters of the chapter with the values of its tagged cell."
+    "Read the chapter's parameters with the values of its tagged cell."
     source = "\n".join(
         cell.source for cell in cells(chapter) if "parameters" in cell.metadata.get("tags", [])
     )
@@ -148,14 +155,14 @@ def defaults(chapter: str) -> dict:
 
 @functools.cache
 def parameters(chapter: str, preset: str) -> dict:
-    "Parameters of the chapter as the preset gives them."
+    "Read the chapter's parameters as the preset gives them."
     file = overrides(chapter, preset)
     return defaults(chapter) | ((file and yaml.safe_load((ROOT / file).read_text())) or {})
 
 
 def seed_folder(seed: int, chapter: str) -> str:
-    "Folder of a stage below runs/<run>/<dataset>/."
-    return chapter if chapter in OVER_SEEDS else f"seed={seed}/{chapter}"
+    "Name the folder of a stage below runs/<run>/<dataset>/."
+    return chapter if CHAPTERS[chapter]["over_seeds"] else f"seed={seed}/{chapter}"
 
 
 # runs as lines of a table
@@ -163,7 +170,7 @@ def seed_folder(seed: int, chapter: str) -> str:
 
 @dataclass(eq=False)
 class Run:
-    "The book on one data set over seeds; `changes` (chapter -> name -> value) go before the preset's parameters."
+    "The book on one data set over seeds; `changes` are chapter -> parameter -> value."
 
     run: str
     dataset: str
@@ -175,12 +182,12 @@ class Run:
         return parameters(chapter, self.preset) | self.changes.get(chapter, {})
 
     def stage(self, chapter: str, seed) -> str:
-        "Folder of a stage below the folder of all runs."
+        "Name the folder of a stage below the folder of all runs."
         return f"{self.run}/{self.dataset}/{seed_folder(seed, chapter)}"
 
 
 def typed(value, default):
-    "The value as a parameter of the default's type; text, as a table or a command line gives it, is read as such."
+    "Turn a value, or the text of one, into the type of the parameter's default."
     if isinstance(value, str) and not isinstance(default, str):
         value = (
             float(value)
@@ -195,11 +202,12 @@ def typed(value, default):
 
 
 def change(name: str, value, where: str) -> tuple:
-    "chapter, parameter and value of a table's column `chapter.parameter`; ValueError in one line if there is no such thing."
+    "Split a column `chapter.parameter` and check its value; ValueError in one line if it is wrong."
     chapter, _, parameter = name.partition(".")
-    if chapter not in READS | STUDIES:
+    if chapter not in CHAPTERS:
         raise ValueError(
-            f"{where}: {name!r} names no chapter; expected run, dataset, preset, seeds or <chapter>.<parameter>, the chapter one of {', '.join(READS | STUDIES)}."
+            f"{where}: {name!r} names no chapter; expected run, dataset, preset, seeds or "
+            f"<chapter>.<parameter>, the chapter one of {', '.join(CHAPTERS)}."
         )
     known = {
         name: default
@@ -220,7 +228,7 @@ def change(name: str, value, where: str) -> tuple:
 
 
 def as_run(line: dict, where: str) -> Run:
-    "One line of a table as a Run; blank cells are as if they were not there."
+    "Turn a line of a table into a Run; blank cells are as if they were not there."
     given = {
         str(name).strip(): value.strip() if isinstance(value, str) else value
         for name, value in line.items()
@@ -247,7 +255,7 @@ def as_run(line: dict, where: str) -> Run:
 
 
 def read_sweep(file) -> list[Run]:
-    "The runs of a sweep's table: CSV with a header, or YAML with a list of mappings; ValueError in one line for what cannot be used."
+    "Read the runs of a table: CSV with a header, or YAML with a list of mappings."
     try:
         text = Path(file).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -268,18 +276,21 @@ def read_sweep(file) -> list[Run]:
         or not all(isinstance(line, dict) for line in lines)
     ):
         raise ValueError(
-            f"{file} holds no run; expected a line a run, with columns run, dataset, preset, seeds and <chapter>.<parameter>."
+            f"{file} holds no run; expected a line a run, with columns run, dataset, preset, "
+            "seeds and <chapter>.<parameter>."
         )
     for number, line in enumerate(lines, 1):
         if None in line:
             raise ValueError(
-                f"{file}, run {number}: more cells than columns; put lists of seeds or values between quotes."
+                f"{file}, run {number}: more cells than columns; "
+                "put lists of seeds or values between quotes."
             )
     runs = [as_run(line, f"{file}, run {number}") for number, line in enumerate(lines, 1)]
     places = [(run.run, run.dataset) for run in runs]
     if twice := {place for place in places if places.count(place) > 1}:
         raise ValueError(
-            f"{file}: {' on '.join(sorted(twice)[0])} stands there more than once; give each line a run name of its own, or its seeds in one line."
+            f"{file}: {' on '.join(sorted(twice)[0])} stands there more than once; "
+            "give each line a run name of its own, or its seeds in one line."
         )
     return runs
 
@@ -299,10 +310,13 @@ def write_sweep(file, runs):
 
 
 def owners(runs) -> dict[str, str]:
-    "stage -> the same stage of an earlier run: same data set, preset, seed and parameters, its own and those of all it reads."
+    "Map each stage to an equal one of an earlier run: same data, preset, seed and parameters."
     first, same = {}, {}
     for run, chapter in (
-        (run, chapter) for run in runs for chapter in READS | STUDIES if chapter not in OVER_SEEDS
+        (run, chapter)
+        for run in runs
+        for chapter in CHAPTERS
+        if not CHAPTERS[chapter]["over_seeds"]
     ):
         values = json.dumps(
             [run.dataset, run.preset, chapter, [run.parameters(name) for name in needed([chapter])]]

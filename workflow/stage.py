@@ -1,4 +1,4 @@
-"""Make one stage: run its notebook by papermill on a GPU of its own, or link an equal stage.
+"""Make one stage: run its notebook by papermill, or take the files of a stage that is the same.
 
 python workflow/stage.py share SOURCE/metrics.json TARGET/metrics.json
 python workflow/stage.py run GPUS PAPERMILL'S WORDS...
@@ -17,10 +17,7 @@ from pathlib import Path
 
 @contextmanager
 def held(folder, how=fcntl.LOCK_EX):
-    """Keep a stage's folder as the stage itself does (chapter 00).
-
-    For this process alone, or, to read, together with other readers.
-    """
+    "Keep a stage's folder as `Stage` does: for this process alone, or together with other readers."
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, how | fcntl.LOCK_NB)
@@ -38,10 +35,7 @@ def held(folder, how=fcntl.LOCK_EX):
 
 
 def share(source, target):
-    """Link the files of the complete stage `source` into `target`, metrics.json last.
-
-    Where links cannot be made they are copied.
-    """
+    "Link, or else copy, the files of the complete stage `source` into `target`, metrics.json last."
     (target / "metrics.json").unlink(missing_ok=True)
     # the folder itself stays: its lock lies on it
     for old in target.iterdir():
@@ -66,10 +60,7 @@ def share(source, target):
 
 
 def clear_litter(folder):
-    """Remove the temporary files that a killed run of this stage left in its folder.
-
-    Those of a stage over all seeds lie beside it too.
-    """
+    "Remove temporary files that a killed run of this stage left in its folder or beside it."
     for file in [*folder.rglob(".*-*"), *folder.parent.glob(".*-*")]:
         file.unlink()
 
@@ -95,10 +86,7 @@ def visible_gpus():
 
 
 def hold_gpu(gpus):
-    """Wait until one of these GPUs is free of our other jobs; its name and the lock.
-
-    The lock holds it until this process ends, however it ends.
-    """
+    "Wait for one of these GPUs and hold it until this process ends; its name and the lock."
     while True:
         for gpu in gpus:
             lock = open(
@@ -116,8 +104,7 @@ def hold_gpu(gpus):
 def talk_through(folder):
     """Let papermill and its kernel talk through sockets in `folder`.
 
-    Numbered ports, the default, are now and then given to two kernels that start at the same
-    moment.
+    Numbered ports, the default, are now and then given to two kernels that start together.
     """
     from papermill.engines import NBClientEngine, papermill_engines
     from traitlets.config import Config

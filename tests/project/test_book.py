@@ -5,22 +5,12 @@ import json
 import nbformat
 import pandas as pd
 import pytest
-from book import OVER_SEEDS, READS, STUDIES, seed_folder
+from book import CHAPTERS, chapters, seed_folder
 from conftest import last_line, papermill, run_book, tree_status
 
-METHODS = {
-    "random",
-    "kmeans",
-    "ae_kmeans",
-    "dec",
-    "idec",
-    "pseudo_label_random",
-    "pseudo_label_ae",
-    "pseudo_label_remedied",
-    "pseudo_label_full",
-    "supervised",
-}
-STAGES = [seed_folder(42, chapter) for chapter in READS]
+MAIN = chapters("main")
+METHODS = {method for chapter in MAIN for method in CHAPTERS[chapter]["methods"]}
+STAGES = [seed_folder(42, chapter) for chapter in MAIN]
 
 
 def times(base):
@@ -28,7 +18,7 @@ def times(base):
 
 
 def test_every_stage_is_complete(book):
-    for chapter, stage in zip(READS, STAGES):
+    for chapter, stage in zip(MAIN, STAGES):
         facts = json.loads((book.base / stage / "metrics.json").read_text())
         assert (facts["chapter"], facts["dataset"], facts["provenance"]["preset"]) == (
             chapter,
@@ -98,7 +88,7 @@ def test_records_keep_the_contract(book):
 
 def test_the_report_is_there(book):
     report = (book.base / "report.html").read_text()
-    assert "pseudo_label_random" in report and "stage.finish" not in report
+    assert "pseudo-label CNN, random start" in report and "stage.finish" not in report
     assert "One point a seed" in report, "the figures have lost their captions"
     assert str(book.base / "report.html") in book.process.stdout
 
@@ -109,7 +99,7 @@ def test_one_line_a_chapter(book):
         for line in book.process.stdout.splitlines()
         if line.endswith(" s") and line.startswith("  ")
     ]
-    assert sorted(line.split()[0] for line in lines) == list(READS)
+    assert sorted(line.split()[0] for line in lines) == MAIN
 
 
 def test_the_tree_is_as_it_was(book):
@@ -120,7 +110,9 @@ def test_a_second_call_does_nothing(book):
     before = times(book.base)
     again = run_book(book.runs)
     assert again.returncode == 0 and times(book.base) == before
-    assert not any(chapter in again.stdout for chapter in READS if chapter not in OVER_SEEDS)
+    assert not any(
+        chapter in again.stdout for chapter in MAIN if not CHAPTERS[chapter]["over_seeds"]
+    )
 
 
 # what is refused
@@ -154,18 +146,14 @@ def test_unknown_parameter(tmp_path):
 
 @pytest.mark.parametrize(
     "chapter",
-    [
-        chapter
-        for chapter, reads in (READS | STUDIES).items()
-        if reads and chapter not in OVER_SEEDS
-    ],
+    [name for name, record in CHAPTERS.items() if record["reads"] and not record["over_seeds"]],
 )
 def test_missing_upstream_names_the_chapter(chapter, tmp_path):
     refused = papermill(chapter, tmp_path / "runs", "-p", "run", "empty")
     assert refused.returncode != 0
     assert any(
         f"needs {read}" in last_line(refused) and f"run nbs/{read}.ipynb" in last_line(refused)
-        for read in (READS | STUDIES)[chapter]
+        for read in CHAPTERS[chapter]["reads"]
     )
     assert not list((tmp_path / "runs").rglob("metrics.json"))
 

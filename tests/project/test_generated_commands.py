@@ -1,13 +1,12 @@
 "Whatever is typed or stands in a table, a command answers in one line or hands it to Snakemake."
 
-import fmnist_cluster_cli
 import pytest
-import run_book
+import run
 from conftest import GENERATED
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmnist_cluster import data
+from fmnist_cluster import cli, data
 
 VALUES = [
     "",
@@ -88,10 +87,10 @@ def test_commands(command, options, more, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FMNIST_CLUSTER_RUNS", str(place / "runs"))
         patch.setattr(data, "_download", lambda *_: False)
-        patch.setattr(run_book, "snakemake", lambda *_: None)
+        patch.setattr(run, "snakemake", lambda *_: None)
         patch.chdir(place)
         try:
-            answer = fmnist_cluster_cli.main(words)
+            answer = cli.main(words)
         except SystemExit as refusal:
             answer = refusal.code
     assert answer in (0, 2, 130) or isinstance(answer, str) and answer and "\n" not in answer, (
@@ -118,7 +117,7 @@ def test_tables(lines, columns, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FMNIST_CLUSTER_RUNS", str(place / "runs"))
         patch.setattr(data, "_download", lambda *_: False)
-        patch.setattr(run_book, "snakemake", lambda *_: None)
+        patch.setattr(run, "snakemake", lambda *_: None)
         patch.chdir(place)
-        answer = fmnist_cluster_cli.main(["sweep", str(place / "table.csv")])
+        answer = cli.main(["sweep", str(place / "table.csv")])
     assert answer == 130 or isinstance(answer, str) and answer and "\n" not in answer, answer

@@ -29,7 +29,7 @@ TABLES = {
 def start(project, runs, log):
     "Start the sweep, as a person does."
     return subprocess.Popen(
-        [sys.executable, "tools/fmnist_cluster_cli.py", "sweep", project.parent / "two.csv"],
+        [sys.executable, "-m", "fmnist_cluster", "sweep", project.parent / "two.csv"],
         cwd=project,
         stdout=open(log, "w"),
         stderr=subprocess.STDOUT,

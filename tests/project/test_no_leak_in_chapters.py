@@ -8,12 +8,9 @@ import json
 import numpy as np
 import pytest
 import yaml
-from book import READS
-from conftest import ROOT, call
+from conftest import ROOT, TRAINING, call
 from digit_files import VARIANTS, write_files
 from safetensors.numpy import load_file
-
-TRAINING = [chapter for chapter in READS if "03" <= chapter[:2] <= "07"]
 
 # IPython runs this in every kernel before a notebook's first cell
 STARTUP = """
@@ -150,11 +147,14 @@ SMALL = {
         "rounds": 1,
         "epochs_per_round": 1,
         "start_epochs": 1,
+        "supervised_epochs": 1,
+    },
+    "08_contrastive": {
+        "n_train": 300,
         "contrastive_epochs": 1,
         "min_steps": 10,
         "n_heads": 2,
         "head_epochs": 1,
-        "supervised_epochs": 1,
     },
 }
 FILES_STARTUP = """

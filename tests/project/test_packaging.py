@@ -121,6 +121,24 @@ def test_wheel_works_outside_the_checkout(installed, tmp_path):
     assert refused.stderr.strip().endswith(f"lies in no checkout of fmnist_cluster; {told}")
 
 
+def test_names_and_commands_are_there_without_what_is_heavy(installed, tmp_path):
+    program = (
+        "import sys, fmnist_cluster\n"
+        "assert not {'torch', 'numpy'} & set(sys.modules)\n"
+        "assert {'IDEC', 'Autoencoder', 'InputError'} <= set(dir(fmnist_cluster))\n"
+        "from fmnist_cluster import Autoencoder, IDEC; print(IDEC.__module__, fmnist_cluster.__version__)"
+    )
+    for words, expected in (
+        (["-c", program], "fmnist_cluster.dec 0."),
+        (["-m", "fmnist_cluster", "--version"], "fmnist-cluster 0."),
+        (["-m", "fmnist_cluster", "run", "--help"], "usage: fmnist-cluster run "),
+    ):
+        shown = subprocess.run(
+            [installed / "bin/python", "-I", *words], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert shown.returncode == 0 and shown.stdout.startswith(expected), shown.stderr
+
+
 def test_predict_works_straight_after_installation(installed, tmp_path):
     "With the model that the wheel holds: a pair of trousers on white, and a file that is none."
     picture = Image.new("RGB", (200, 300), "white")

@@ -12,6 +12,7 @@ import nbformat
 import pandas as pd
 import pytest
 import reference
+from book import CHAPTERS
 from conftest import ROOT
 from explorer import have_images, methods_in
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -204,9 +205,10 @@ def test_the_notebook_shows_the_committed_table():
         for source, cell in cells.items()
         if source.startswith("comparison = ")
     )
-    rows = re.findall(r"<tr>\s*<th>(\w+)</th>\s*<td>(.*?)</td>", shown)
+    rows = re.findall(r"<tr>\s*<th>([^<]+)</th>\s*<td>(.*?)</td>", shown)
     table = pd.read_csv(reference.REFERENCE / "comparison.csv")
-    assert [method for method, _ in rows] == list(table.method)
+    names = {id: name for record in CHAPTERS.values() for id, name in record["methods"].items()}
+    assert [names.get(method, method) for method, _ in rows] == [names[id] for id in table.method]
     assert [float(acc) for _, acc in rows] == pytest.approx(
         list(table["ACC (map from train)"]), abs=6e-4
     )

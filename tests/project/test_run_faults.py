@@ -1,13 +1,13 @@
 "A run that cannot be ends in one line, before anything is computed or written."
 
 import pytest
-import run_book
+import run as tool
 from conftest import call, refusal
 
 
 def book(runs, monkeypatch, **given):
     monkeypatch.setenv("FMNIST_CLUSTER_RUNS", str(runs))
-    return run_book.main(
+    return tool.main(
         **dict(preset="quick", seeds=["42"], dataset="digits", run="", force=False) | given
     )
 
@@ -47,16 +47,16 @@ def test_run_refuses_a_folder_it_cannot_write(monkeypatch, tmp_path):
 
 
 def test_run_refuses_a_folder_in_use(monkeypatch, tmp_path):
-    held = run_book.hold(tmp_path / "quick" / "digits")
+    held = tool.hold(tmp_path / "quick" / "digits")
     refusal(lambda: book(tmp_path, monkeypatch), "in use by another", "RUN=")
     held.close()
 
 
 def test_run_falls_back_to_digits_only_unasked(no_network):
-    assert run_book.pick_dataset("") == "digits"
-    refusal(lambda: run_book.pick_dataset("fashion_mnist"), "was not found", "dataset=digits")
+    assert tool.pick_dataset("") == "digits"
+    refusal(lambda: tool.pick_dataset("fashion_mnist"), "was not found", "dataset=digits")
     (no_network / "train-images-idx3-ubyte.gz").write_bytes(b"damaged")
-    refusal(lambda: run_book.pick_dataset(""), "is damaged", "train-images", "delete it")
+    refusal(lambda: tool.pick_dataset(""), "is damaged", "train-images", "delete it")
 
 
 def test_run_says_loudly_that_it_fell_back(no_network, monkeypatch, tmp_path, capsys):
@@ -68,7 +68,7 @@ def test_run_says_loudly_that_it_fell_back(no_network, monkeypatch, tmp_path, ca
         (folder / "comparison.csv").write_text("method,ACC\nkmeans,0.5\n")
         return 0
 
-    monkeypatch.setattr(run_book, "snakemake", ran)
+    monkeypatch.setattr(tool, "snakemake", ran)
     assert book(tmp_path / "runs", monkeypatch, dataset="") == 0
     shown = capsys.readouterr().out
     assert shown.count("***") == 4 and shown.index("***") < shown.index("kmeans") < shown.rindex(
@@ -78,6 +78,6 @@ def test_run_says_loudly_that_it_fell_back(no_network, monkeypatch, tmp_path, ca
 
 def test_run_ends_in_one_line_and_not_zero(tmp_path):
     refused = call(
-        "tools/run_book.py", "--dataset", "cifar", FMNIST_CLUSTER_RUNS=str(tmp_path / "runs")
+        "tools/tool.py", "--dataset", "cifar", FMNIST_CLUSTER_RUNS=str(tmp_path / "runs")
     )
     assert refused.returncode == 1 and len(refused.stderr.strip().splitlines()) == 1

@@ -6,17 +6,18 @@ import re
 import shutil
 
 import book as graph
-import fmnist_cluster_cli as cli
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-import run_book
+import run as run_book
 import stage as one_stage
+import yaml
 from conftest import call, copy_project
 from nbformat.v4 import new_code_cell, new_notebook
-from small_book import environment, notebook
+from small_book import RECORDS, environment, notebook
 
+from fmnist_cluster import cli, tables
 from fmnist_cluster.core import InputError
 from fmnist_cluster.runs import Stage, stage_metrics
 from fmnist_cluster.saving import load_artefact
@@ -30,7 +31,8 @@ def swept(small_project, tmp_path_factory):
         "run,dataset,preset,seeds,06_second.factor\none,digits,quick,42,\nbroken,digits,quick,42,0\ntwo,digits,quick,42,3\n"
     )
     process = call(
-        "tools/fmnist_cluster_cli.py",
+        "-m",
+        "fmnist_cluster",
         "sweep",
         folder / "three.csv",
         cwd=small_project,
@@ -43,47 +45,43 @@ def swept(small_project, tmp_path_factory):
 def small_runs(swept, monkeypatch):
     "Take the folder of the swept runs as this process's own."
     monkeypatch.setenv("FMNIST_CLUSTER_RUNS", str(swept[1]))
-    monkeypatch.setattr(
-        graph, "READS", {"03_first": [], "06_second": ["03_first"], "09_evaluation": ["06_second"]}
-    )
+    records = yaml.safe_load(RECORDS).items()
+    small = {name: graph.DEFAULTS | record for name, record in records}
+    monkeypatch.setattr(graph, "CHAPTERS", small)
     return swept[1]
 
 
-def test_a_study_is_one_line(book, tmp_path):
-    """In a copy of the project: a notebook and its line in the table are all it takes.
+def test_a_study_is_a_notebook_and_a_record(book, tmp_path):
+    """In a copy of the project: a notebook and its record are all it takes.
 
     What the main line has made is not made again.
     """
     project, runs = copy_project(tmp_path / "project"), tmp_path / "runs"
     base = runs / "quick/digits"
     notebook(
-        project / "nbs/90_small.ipynb",
+        project / "nbs/30_small.ipynb",
         "n = 3   # a number\n",
         'fit = stage.load("04_autoencoder", "ae/fit.json")',
         'stage.save("facts.json", {"n": n, "loss": fit["fit_seconds"]})',
         "stage.finish();",
     )
-    graph = project / "workflow/book.py"
-    graph.write_text(
-        graph.read_text().replace(
-            "STUDIES = {\n", 'STUDIES = {\n    "90_small": ["04_autoencoder"],\n'
-        )
-    )
+    with open(project / "workflow/chapters.yaml", "a") as records:
+        records.write("30_small: {part: study, reads: [04_autoencoder]}\n")
     shutil.copytree(book.base / "seed=42/04_autoencoder", base / "seed=42/04_autoencoder")
     before = (base / "seed=42/04_autoencoder/metrics.json").stat().st_mtime_ns
-    asked = ["tools/run_book.py", "--dataset", "digits", "--studies", "90_small"]
+    asked = ["-m", "fmnist_cluster", "run", "--dataset", "digits", "--studies", "30_small"]
     first, again = (
         call(*asked, cwd=project, FMNIST_CLUSTER_RUNS=str(runs), PYTHONPATH=str(project))
         for _ in range(2)
     )
     assert first.returncode == 0, first.stdout + first.stderr
-    assert json.loads((base / "seed=42/90_small/facts.json").read_text())["n"] == 3
+    assert json.loads((base / "seed=42/30_small/facts.json").read_text())["n"] == 3
     assert [
         line.split()[1:3] for line in first.stdout.splitlines() if line.startswith("  seed=42/")
     ] == [["done"], ["to", "do,"]]
     assert (
         "  in all about 0 s" in again.stdout
-        and "  90_small" not in again.stdout
+        and "  30_small" not in again.stdout
         and again.returncode == 0
     )
     assert (base / "seed=42/04_autoencoder/metrics.json").stat().st_mtime_ns == before and not (
@@ -303,13 +301,13 @@ def test_status_of_what_is_running_or_was_killed(small_runs, tmp_path, monkeypat
     shutil.copytree(small_runs / "one/digits", base)
     folder = base / "seed=42/06_second"
     (folder / "metrics.json").unlink()
-    assert cli.state(folder, cli.since(base)) == ("interrupted", None)
+    assert tables.state(folder, tables.since(base)) == ("interrupted", None)
     lock = run_book.hold(base)
     os.utime(folder / "papermill.log")
-    what, seconds = cli.state(folder, cli.since(base))
+    what, seconds = tables.state(folder, tables.since(base))
     assert what == "running" and seconds > 0
     os.utime(folder / "papermill.log", (1, 1))
-    assert cli.state(folder, cli.since(base))[0] == "waiting", (
+    assert tables.state(folder, tables.since(base))[0] == "waiting", (
         "the log is from a run before this one"
     )
     lock.close()
@@ -345,10 +343,10 @@ def test_compare(small_runs, capsys):
 
 def test_a_difference_is_paired_over_seeds():
     a, b = pd.Series({1: 0.5, 2: 0.6, 3: 0.9}), pd.Series({2: 0.7, 3: 0.8, 4: 0.1})
-    mean, half = cli.paired(a, b)
+    mean, half = tables.paired(a, b)
     # t(1) at 97.5 % is 12.7062; the differences are 0.1 and -0.1
     assert mean == pytest.approx(0) and half == pytest.approx(12.7062 * 0.1, abs=1e-4)
-    assert cli.paired(a, b[[2]]) == (pytest.approx(0.1), None) and cli.paired(a, b[[4]]) == (
+    assert tables.paired(a, b[[2]]) == (pytest.approx(0.1), None) and tables.paired(a, b[[4]]) == (
         None,
         None,
     )
@@ -371,10 +369,27 @@ def test_runs_that_are_not_there(words, told, small_runs):
     assert told in cli.main(words) and "\n" not in cli.main(words)
 
 
+def test_status_without_a_run_says_so(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("FMNIST_CLUSTER_RUNS", str(tmp_path))
+    assert cli.main(["status"]) == 0
+    assert capsys.readouterr().out.startswith("There is no run in ")
+
+
+@pytest.mark.parametrize("command", ["run", "sweep", "status"])
+def test_without_snakemake_the_command_says_so(command, monkeypatch):
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    said = cli.main([command, "table.csv"] if command == "sweep" else [command])
+    assert "pip install 'fmnist_cluster[run]'" in said and "\n" not in said
+
+
 def test_outside_a_checkout_the_command_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(cli, "HERE", tmp_path)
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "fmnist_cluster" / "cli.py"))
     monkeypatch.chdir(tmp_path)
-    assert "lies in no checkout of fmnist_cluster; go into one" in cli.main(["run"])
+    for words in (["run"], ["sweep", "table.csv"], ["status"]):
+        assert "lies in no checkout of fmnist_cluster; go into one" in cli.main(words)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["run", "--help"])
+    assert ended.value.code == 0
 
 
 # the table of a sweep
@@ -486,8 +501,8 @@ def test_only_what_is_equal_is_shared():
     base, same = line("a"), line("b", seeds=[1, 2])
     assert set(graph.owners([base, same])) == {
         f"b/digits/seed=1/{chapter}"
-        for chapter in graph.READS | graph.STUDIES
-        if chapter not in graph.OVER_SEEDS
+        for chapter, record in graph.CHAPTERS.items()
+        if not record["over_seeds"]
     }
     other = graph.owners([base, line("b", **{"04_autoencoder.epochs": 7})])
     assert (

@@ -120,7 +120,8 @@ def test_a_sweep_on_slurm(slurm, small_project, tmp_path):
         "run,dataset,preset,seeds,06_second.factor\none,digits,quick,42,\nbroken,digits,quick,42,0\ntwo,digits,quick,42,3\n"
     )
     swept = call(
-        "tools/fmnist_cluster_cli.py",
+        "-m",
+        "fmnist_cluster",
         "sweep",
         tmp_path / "three.csv",
         "--profile",

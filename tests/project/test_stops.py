@@ -9,13 +9,13 @@ import time
 
 import psutil
 import pytest
-import run_book as tool
-from book import READS, seed_folder
+import run as tool
+from book import chapters, seed_folder
 from conftest import ROOT, call, run_book
 
 from fmnist_cluster.runs import stage_metrics
 
-STAGES = {chapter: seed_folder(42, chapter) for chapter in READS}
+STAGES = {chapter: seed_folder(42, chapter) for chapter in chapters("main")}
 
 
 @pytest.mark.parametrize("stride, deaths", [(25, 3), pytest.param(1, 50, marks=pytest.mark.long)])
@@ -42,7 +42,7 @@ def test_a_stage_killed_at_every_step(stride, deaths, tmp_path):
 def start(runs):
     "Start the book on digits as a person does, in a process group of its own."
     return subprocess.Popen(
-        [sys.executable, "tools/run_book.py", "--dataset", "digits"],
+        [sys.executable, "-m", "fmnist_cluster", "run", "--dataset", "digits"],
         cwd=ROOT,
         env=os.environ | {"FMNIST_CLUSTER_RUNS": str(runs)},
         stdout=subprocess.PIPE,
@@ -134,7 +134,7 @@ def test_killed_in_every_chapter(book, tmp_path):
 
     The run after the last is as one that nobody disturbed.
     """
-    base, left = tmp_path / "quick" / "digits", list(READS)
+    base, left = tmp_path / "quick" / "digits", list(STAGES)
     while left:
         process = start(tmp_path)
         if chapter := wait_for(left, base, process):
@@ -145,11 +145,11 @@ def test_killed_in_every_chapter(book, tmp_path):
         whole_or_absent(base)
         # it came to its end
         if not chapter:
-            break
-    assert len(left) < len(READS) / 2
+            break  # it came to its end
+    assert len(left) < len(STAGES) / 2
     again = run_book(tmp_path)
     assert again.returncode == 0, again.stderr
-    assert whole_or_absent(base) == set(READS)
+    assert whole_or_absent(base) == set(STAGES)
     kept = [
         file.relative_to(book.base)
         for pattern in ("labels_*.npy", "embedding_*.npy", "history.csv")

@@ -11,22 +11,25 @@ import nbformat
 import pytest
 import yaml
 from book import (
+    CHAPTERS,
     COMMON,
-    OVER_SEEDS,
+    DEFAULTS,
     PRESETS,
-    READS,
-    STUDIES,
+    RECORDS,
     cells,
+    chapters,
     code_hash,
     defaults,
+    exported,
+    imported,
     modules,
     overrides,
     parameters,
 )
-from conftest import CHAPTERS, ROOT, copy_project
+from conftest import ROOT, TRAINING, copy_project
 
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
-METHODS = [chapter for chapter in CHAPTERS if "03" <= chapter[:2] <= "07"]
+PACKAGE = {file.stem: file for file in (ROOT / "fmnist_cluster").glob("[a-z]*.py")}
 
 
 def python(cell):
@@ -56,27 +59,65 @@ def length(cell):
 # the book
 
 
-def test_every_chapter_is_in_the_graph():
-    assert sorted([*READS, *STUDIES]) == CHAPTERS and list(READS) == sorted(READS)
+def test_every_chapter_has_a_record():
+    notebooks = {file.stem for file in NOTEBOOKS if file.stem != "index"}
+    assert notebooks == set(CHAPTERS) and chapters("main", "study", "appendix") == list(CHAPTERS)
+    for chapter, record in RECORDS.items():
+        assert record.keys() <= DEFAULTS.keys(), chapter
+        assert set(record.get("bounds", {})) <= set(record.get("methods", {})), chapter
+    methods = [method for record in CHAPTERS.values() for method in record["methods"]]
+    assert len(methods) == len(set(methods))
 
 
-def test_a_chapter_reads_only_earlier_ones():
-    assert all(read < chapter for chapter, reads in (READS | STUDIES).items() for read in reads)
-    assert all(read in READS for reads in STUDIES.values() for read in reads), (
-        "a study reads the main line only"
-    )
-
-
-@pytest.mark.parametrize("chapter", METHODS + ["09_evaluation", *STUDIES])
-def test_the_graph_knows_what_a_chapter_reads(chapter):
-    found = set(re.findall(r"stage\.(?:upstream|load)\(\s*[\"'](\w+)[\"']", code(chapter)))
-    assert found <= set((READS | STUDIES)[chapter])
+def test_a_chapter_reads_only_earlier_ones_of_the_main_line():
+    order = list(CHAPTERS)
+    for chapter, record in CHAPTERS.items():
+        assert all(order.index(read) < order.index(chapter) for read in record["reads"]), chapter
+        assert set(record["reads"]) <= set(chapters("main")), chapter
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
-def test_a_chapter_imports_only_from_earlier_ones(chapter):
-    imported = set(re.findall(r"^\s*from fmnist_cluster\.(\w+) import", code(chapter), re.M))
-    assert {f"fmnist_cluster/{name}.py" for name in imported} <= set(modules(chapter))
+def test_the_graph_knows_what_a_chapter_reads(chapter):
+    found = set(re.findall(r"stage\.(?:upstream|load)\(\s*[\"'](\w+)[\"']", code(chapter)))
+    assert found <= set(CHAPTERS[chapter]["reads"])
+
+
+def test_imports_make_no_circle():
+    "Each module in turn is let go of that imports none of those still held."
+    left = {name: imported(file.read_text()) - {name} for name, file in PACKAGE.items()}
+    while free := [name for name, needs in left.items() if not needs & left.keys()]:
+        for name in free:
+            del left[name]
+    assert left == {}
+
+
+@pytest.mark.parametrize("chapter", chapters("main"))
+def test_the_main_line_imports_no_study(chapter):
+    studies = {f"fmnist_cluster/{exported(study)}.py" for study in chapters("study")}
+    assert not studies & set(modules(chapter))
+
+
+@pytest.mark.parametrize(
+    "source, expected",
+    [
+        ("import fmnist_cluster.dec as dec", {"dec"}),
+        ("from fmnist_cluster.dec import IDEC", {"dec"}),
+        ("def late():\n    from .dec import IDEC", {"dec"}),
+        ("from fmnist_cluster import dec, data", {"dec", "data"}),
+        ("from . import dec", {"dec"}),
+        ("from fmnist_cluster import IDEC", set(PACKAGE)),
+        ("import numpy as np", set()),
+    ],
+)
+def test_imports_are_found(source, expected):
+    assert imported(source) == expected
+
+
+def test_a_chapter_rests_on_what_its_imports_import():
+    assert {"autoencoder", "ae_kmeans", "dec"} <= {
+        Path(file).stem for file in modules("06_dec_idec")
+    }
+    assert "fmnist_cluster/dec.py" not in modules("05_ae_kmeans")
 
 
 def test_prose_and_outputs_do_not_count_as_code(monkeypatch, tmp_path):
@@ -121,7 +162,7 @@ def test_every_parameter_reaches_the_stage(chapter):
     own = [call for call in calls if call.args and getattr(call.args[0], "value", None) == chapter]
     assert len(own) == 1
     passed = {keyword.arg: ast.unparse(keyword.value) for keyword in own[0].keywords}
-    over_seeds = {"over_seeds": "True"} if chapter in OVER_SEEDS else {}
+    over_seeds = {"over_seeds": "True"} if CHAPTERS[chapter]["over_seeds"] else {}
     assert passed == {name: name for name in defaults(chapter)} | over_seeds
 
 
@@ -151,7 +192,7 @@ def test_a_preset_overrides_the_notebook():
 # labels
 
 
-@pytest.mark.parametrize("chapter", METHODS)
+@pytest.mark.parametrize("chapter", TRAINING)
 def test_no_label_is_loaded_before_the_stage_is_finished(chapter):
     sources = [cell.source for cell in cells(chapter)]
     finished = next(number for number, source in enumerate(sources) if "stage.finish(" in source)
@@ -161,11 +202,11 @@ def test_no_label_is_loaded_before_the_stage_is_finished(chapter):
     assert all(number > finished for number in called)
 
 
-@pytest.mark.parametrize("chapter", METHODS)
+@pytest.mark.parametrize("chapter", TRAINING)
 def test_no_method_knows_where_labels_are(chapter):
-    module = modules(chapter)[-1]
+    module = PACKAGE[exported(chapter)]
     assert not re.search(
-        r"load_labels|load_digits|_digits\(|_read_idx|\blabels-idx", (ROOT / module).read_text()
+        r"load_labels|load_digits|_digits\(|_read_idx|\blabels-idx", module.read_text()
     )
 
 

@@ -1,6 +1,5 @@
-"Run the book, a sweep of it, or studies: refuse what cannot work, let Snakemake make what is missing, show what came out."
+"Run the book, a sweep of it, or studies: refuse what cannot work, call Snakemake, show the end."
 
-import argparse
 import fcntl
 import os
 import signal
@@ -12,24 +11,17 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import torch
+from book import CHAPTERS, PRESETS, ROOT, as_run, chapters, needed, read_sweep, write_sweep
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "workflow")]
-
-from book import PRESETS, READS, STUDIES, as_run, needed, read_sweep, write_sweep
-
-from fmnist_cluster.core import (
-    InputError,
-    changed_parameters,
-    completed,
-    load_artefact,
-    pick_device,
-    runs_root,
-    stage_folder,
-)
+from fmnist_cluster.core import InputError, pick_device
 from fmnist_cluster.data import _IDX_SETS, DATASETS, data_folders, find_file
+from fmnist_cluster.runs import changed_parameters, runs_root, stage_folder, stage_metrics
+from fmnist_cluster.saving import load_artefact
 
-LOUD = "\n*** Fashion-MNIST was neither found nor could it be downloaded: these are scikit-learn's small digits (dataset=digits). ***\n"
+LOUD = (
+    "\n*** Fashion-MNIST was neither found nor could it be downloaded: "
+    "these are scikit-learn's small digits (dataset=digits). ***\n"
+)
 OPTIONS = [
     "--quiet",
     "all",
@@ -45,7 +37,7 @@ HERE = {"local", "gpu"}  # the profiles that stay on this machine
 
 
 def pick_dataset(asked):
-    "The data set, its files checked; digits stand in for Fashion-MNIST only where nobody asked for it and no file of it is there."
+    "Check the data set's files; digits stand in only where nobody asked and no file is there."
     name = asked or "fashion_mnist"
     if name not in DATASETS:
         raise InputError(f"DATASET is {name!r}; expected one of {', '.join(DATASETS)}.")
@@ -59,33 +51,29 @@ def pick_dataset(asked):
     return name
 
 
-def check(run, chapters, here):
-    "Refuse a preset, a seed, a study or a device (if the work is done `here`) that is not there."
-    for chapter in chapters:
-        if chapter not in READS | STUDIES:
-            raise InputError(
-                f"STUDIES names {chapter!r}; expected some of {', '.join(STUDIES) or 'none, as there is no study yet'}."
-            )
+def check(run, wanted, here):
+    "Refuse a preset, a seed or a device (if the work is done `here`) that is not there."
     if run.preset not in PRESETS:
         raise InputError(f"PRESET is {run.preset!r}; expected one of {', '.join(PRESETS)}.")
     for seed in run.seeds:
         if not (seed.isdecimal() and seed == str(int(seed)) and int(seed) < 2**32):
             raise InputError(
-                f"SEED is {seed!r}; expected a whole number from 0 to 2**32 - 1, or several with commas between."
+                f"SEED is {seed!r}; expected a whole number from 0 to 2**32 - 1, "
+                "or several with commas between."
             )
-    for chapter in chapters:
-        if here:
-            pick_device(run.parameters(chapter)["device"])
+    for chapter in wanted if here else ():
+        pick_device(run.parameters(chapter)["device"])
 
 
 def hold(base):
-    "Keep the run's folder for this process; the system lets go of the lock however the process ends."
+    "Keep the run's folder for this process, until it ends, however it ends."
     try:
         base.mkdir(parents=True, exist_ok=True)
         lock = open(base / ".lock", "a")
     except OSError as error:
         raise InputError(
-            f"{base} cannot be written ({error.strerror}); choose another folder by FMNIST_CLUSTER_RUNS."
+            f"{base} cannot be written ({error.strerror}); "
+            "choose another folder by FMNIST_CLUSTER_RUNS."
         ) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -98,7 +86,7 @@ def hold(base):
 
 
 def clear_way(run, stages, force):
-    "Refuse to overwrite a stage that is complete with other parameters; with `force` make it incomplete instead."
+    "Refuse stages that are complete with other parameters; with `force` open them again."
     for folder, chapter in stages:
         changed = changed_parameters(folder, run.parameters(chapter))
         if changed and not force:
@@ -106,14 +94,15 @@ def clear_way(run, stages, force):
                 f"{name}={there!r} (now {asked!r})" for name, (there, asked) in changed.items()
             )
             raise InputError(
-                f"{folder} is complete with {differences}; give another RUN=<name>, or FORCE=1 to make it again."
+                f"{folder} is complete with {differences}; "
+                "give another RUN=<name>, or FORCE=1 to make it again."
             )
         if changed:
             (folder / "metrics.json").unlink()
 
 
 def expected_seconds(chapter, preset, dataset):
-    "What a chapter took the last times here, else in the reference run; None where nobody knows."
+    "Tell what a chapter took the last times here, else in the reference run; None if unknown."
     folders = [
         folder
         for folder in runs_root().glob(f"*/{dataset}/*/{chapter}")
@@ -122,7 +111,7 @@ def expected_seconds(chapter, preset, dataset):
     seconds = [
         pd.read_csv(folder / "benchmark.tsv", sep="\t").s[0]
         for folder in folders
-        if ((completed(folder) or {}).get("provenance") or {}).get("preset") == preset
+        if ((stage_metrics(folder) or {}).get("provenance") or {}).get("preset") == preset
     ]
     for record in load_artefact(ROOT / "results" / "reference" / "chapters.json"):
         if not seconds and (record["chapter"], record["preset"], record["dataset"]) == (
@@ -135,14 +124,15 @@ def expected_seconds(chapter, preset, dataset):
 
 
 def forecast(base, stages, preset, dataset):
-    "What is done already and how long the rest will take, one line a stage."
+    "Say what is done already and how long the rest will take, one line a stage."
     times = {
-        folder: 0 if completed(folder) else expected_seconds(chapter, preset, dataset)
+        folder: 0 if stage_metrics(folder) else expected_seconds(chapter, preset, dataset)
         for folder, chapter in stages
     }
     say = {0: "done", None: "to do, nobody knows how long"}
     lines = [
-        f"  {str(folder.relative_to(base)):<32}{say.get(seconds) or f'to do, about {seconds:.0f} s'}"
+        f"  {str(folder.relative_to(base)):<32}"
+        + (say.get(seconds) or f"to do, about {seconds:.0f} s")
         for folder, seconds in times.items()
     ]
     unknown = list(times.values()).count(None)
@@ -156,7 +146,7 @@ def forecast(base, stages, preset, dataset):
 
 
 def reason(folder):
-    "Why a stage failed, in one line: the error in its notebook and the cell it came from, else the last words of its log."
+    "Say why a stage failed: the error in its notebook and its cell, else its log's last words."
     notebook, log = folder / "notebook.ipynb", folder / "papermill.log"
     try:
         cells = nbformat.read(notebook, as_version=4).cells
@@ -191,26 +181,30 @@ def report_failures(stages, started, log):
     ]
     for folder, chapter in failed:
         print(
-            f"\n{chapter} failed: {reason(folder)}\n  notebook {folder / 'notebook.ipynb'}\n  log      {folder / 'papermill.log'}",
+            f"\n{chapter} failed: {reason(folder)}\n"
+            f"  notebook {folder / 'notebook.ipynb'}\n"
+            f"  log      {folder / 'papermill.log'}",
             file=sys.stderr,
         )
     if not failed:
         print(
-            f"Snakemake could not finish; its words are in {log} and in the newest file of .snakemake/log",
+            f"Snakemake could not finish; its words are in {log} "
+            "and in the newest file of .snakemake/log",
             file=sys.stderr,
         )
 
 
 def base_of(run):
-    "Folder of a run on its data set."
+    "Name the folder of a run on its data set."
     return stage_folder(run.run, run.dataset, None, "book").parent
 
 
 def snakemake(target, config, profile, gpus, threads, log, locks):
-    """Let Snakemake make what is missing; its exit code, or None if somebody stopped it (Ctrl-C, SIGTERM, a closed terminal).
+    """Let Snakemake make what is missing; its exit code, or None if somebody stopped it.
 
-    Elsewhere than here a training job gets 4 cores if nothing is said. Snakemake runs in a process group of its own, so that a stop reaches it and its chapters
-    once, from here; and it keeps the runs' folders as long as it lives.
+    Elsewhere than here a training job gets 4 cores if nothing is said. Snakemake runs in a process
+    group of its own, so that a stop (Ctrl-C, SIGTERM, a closed terminal) reaches it and its
+    chapters once, from here; and it keeps the runs' folders as long as it lives.
     """
 
     def stop(*_):
@@ -266,20 +260,23 @@ def snakemake(target, config, profile, gpus, threads, log, locks):
 def make(
     runs, force=False, studies=None, profile=None, gpus=None, threads=None, notice="", table=None
 ):
-    "Make these runs, or these studies (all if the list is empty) for them, and say how it went; returns the exit code."
-    if studies is not None and not (studies or STUDIES):
-        raise InputError("there is no study yet; add one to STUDIES in workflow/book.py.")
-    chapters = list(READS) if studies is None else needed(studies or STUDIES)
+    "Make these runs, or studies for them (all if the list is empty), and say how it went."
+    asked = chapters("main") if studies is None else studies or chapters("study")
+    for chapter in asked:
+        if chapter not in CHAPTERS:
+            names = ", ".join(chapters("study", "appendix"))
+            raise InputError(f"STUDIES names {chapter!r}; expected some of {names}.")
+    wanted = needed(asked)
     if gpus is None:
         gpus = torch.cuda.device_count() if profile in (None, "gpu") else 0
     profile = profile or ("gpu" if gpus else "local")
     for run in runs:
-        check(run, chapters, profile in HERE)
+        check(run, wanted, profile in HERE)
     bases = {run: base_of(run) for run in runs}
     places = {
         run: [
             (runs_root() / stage, chapter)
-            for chapter in chapters
+            for chapter in wanted
             for stage in dict.fromkeys(run.stage(chapter, seed) for seed in run.seeds)
         ]
         for run in runs
@@ -291,7 +288,8 @@ def make(
         folder.parent.mkdir(exist_ok=True)  # from now on `status` knows the seeds
     for run in runs:
         print(
-            f"{notice}{len(chapters)} chapters on {run.dataset}, preset {run.preset}, seed {', '.join(run.seeds)}, in {bases[run]}",
+            f"{notice}{len(wanted)} chapters on {run.dataset}, preset {run.preset}, "
+            f"seed {', '.join(run.seeds)}, in {bases[run]}",
             flush=True,
         )
         if studies is not None:
@@ -300,7 +298,7 @@ def make(
     write_sweep(table, runs)  # as they are now: somebody may edit the table while we work
     config, log = {"sweep": table}, table.with_suffix(".log")
     if studies is not None:
-        config["studies"] = " ".join(studies or STUDIES)
+        config["studies"] = " ".join(asked)
     started = time.time()
     code = snakemake(
         [] if studies is None else ["studies"], config, profile, gpus, threads, log, locks
@@ -312,7 +310,8 @@ def make(
             if (folder / "metrics.json").exists()
         ]
         print(
-            f"\nStopped after {time.time() - started:.0f} s. Complete in {runs_root()}: {', '.join(complete) or 'nothing yet'}. The same command goes on from there.",
+            f"\nStopped after {time.time() - started:.0f} s. Complete in {runs_root()}: "
+            f"{', '.join(complete) or 'nothing yet'}. The same command goes on from there.",
             file=sys.stderr,
         )
         return 130
@@ -323,7 +322,8 @@ def make(
     ]
     if done:
         print(
-            f"\n{', '.join({run.dataset: 0 for run in done})}, test images, after {time.time() - started:.0f} s:\n"
+            f"\n{', '.join({run.dataset: 0 for run in done})}, test images, "
+            f"after {time.time() - started:.0f} s:\n"
             if studies is None
             else f"\nDone after {time.time() - started:.0f} s:\n"
         )
@@ -331,7 +331,9 @@ def make(
         show(
             run,
             bases[run],
-            [folder for folder, chapter in places[run] if chapter in STUDIES],
+            []
+            if studies is None
+            else [folder for folder, chapter in places[run] if chapter in asked],
             len(runs) > 1,
         )
     if done and notice:
@@ -342,7 +344,7 @@ def make(
 
 
 def show(run, base, studies, several):
-    "The comparison table of a finished run and its report, or the folders of its studies."
+    "Print the comparison table of a finished run and its report, or the folders of its studies."
     if studies:
         return print(*studies, sep="\n")
     if several:
@@ -406,65 +408,3 @@ def sweep(table, force=False, studies=None, profile=None, gpus=None, threads=Non
         threads,
         table=runs_root() / f"{Path(table).stem}.sweep.yaml",
     )
-
-
-def options(parser):
-    "What `run` and `sweep` have in common."
-    parser.add_argument(
-        "--studies",
-        nargs="*",
-        metavar="STUDY",
-        help="run these studies, all if none is named, in place of the book",
-    )
-    parser.add_argument(
-        "--force",
-        action="store_true",
-        help="make stages again that are complete with other parameters",
-    )
-    parser.add_argument(
-        "--profile",
-        help=f"where the work is done: {', '.join(sorted(os.listdir(PROFILES)))}, or a folder with a profile of yours; gpu or local if none is given",
-    )
-    parser.add_argument(
-        "--gpus",
-        type=int,
-        help="GPUs of this machine to be used (elsewhere: 1 asks for one for each training job); all there are, if not given",
-    )
-    parser.add_argument("--threads", type=int, help="cores of a training job")
-
-
-def run_options(parser):
-    "What one run is made of."
-    parser.add_argument("--preset", default="quick", help="quick, full or gpu (default: quick)")
-    parser.add_argument(
-        "--seeds",
-        default="42",
-        type=lambda text: text.split(","),
-        help="one seed, or several with commas between (default: 42)",
-    )
-    parser.add_argument(
-        "--dataset",
-        default="",
-        help="digits stand in where none is given and Fashion-MNIST cannot be had",
-    )
-    parser.add_argument(
-        "--run", default="", help="name of the run; the preset's name if none is given"
-    )
-    parser.add_argument(
-        "--set",
-        dest="changes",
-        action="append",
-        default=[],
-        metavar="CHAPTER.PARAMETER=VALUE",
-        help="override a parameter, e.g. 06_dec_idec.gamma=0.2",
-    )
-    options(parser)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    run_options(parser)
-    try:
-        sys.exit(main(**vars(parser.parse_args())))
-    except InputError as error:
-        sys.exit(str(error))

@@ -1,57 +1,30 @@
-"""Run the book or a sweep of it, see how far it is, bring many runs into one table, compare two, predict pictures.
+"""Many runs: how far each is, all in one table, two side by side. Part of `fmnist-cluster`."""
 
-`predict` stands in fmnist_cluster_predict.py. `run`, `sweep` and `status` need the project's checkout, where notebooks and workflow are; `collect` and `compare` only the folder of the runs.
-"""
-
-import argparse
 import fcntl
 import json
-import os
-import sys
 import time
 from datetime import datetime
 from pathlib import Path
 
-import fmnist_cluster_predict
 import pandas as pd
 from scipy import stats
 
-from fmnist_cluster.core import (
-    InputError,
-    atomic,
-    completed,
-    load_artefact,
-    project_root,
-    runs_root,
-)
+from .core import InputError, atomic, completed, load_artefact, runs_root
 
-HERE = Path(__file__).resolve().parent.parent  # the checkout, if this file lies in one
 SCORES = {"acc_train_mapping": "ACC (map from train)", "nmi": "NMI", "ari": "ARI"}
 
 
-def book():
-    "The project's modules `run_book` and `book`; InputError outside a checkout."
-    root = HERE if (HERE / "workflow" / "Snakefile").exists() else project_root()
-    if not (root / "workflow" / "Snakefile").exists():
-        raise InputError(
-            f"{Path.cwd()} lies in no checkout of fmnist_cluster; go into one: the notebooks and the workflow are there."
-        )
-    sys.path[:0] = [str(root / "tools"), str(root / "workflow")]
-    import run_book
-
-    return run_book
-
-
 def bases(names=()):
-    "Folders runs/<run>/<dataset>/ of these runs, or of all; InputError for a run that is not there."
-    found = {}
+    "List the folders runs/<run>/<dataset>/ of these runs, or of all."
+    found: dict[str, list] = {}
     for folder in sorted(runs_root().glob("*/*/")):
         if next(folder.glob("seed=*"), None):
             found.setdefault(folder.parent.name, []).append(folder)
     for name in names:
         if name not in found:
             raise InputError(
-                f"there is no run {name!r} in {runs_root()}; there are: {', '.join(found) or 'none'}."
+                f"there is no run {name!r} in {runs_root()}; "
+                f"there are: {', '.join(found) or 'none'}."
             )
     return [folder for name in (names or found) for folder in found[name]]
 
@@ -60,7 +33,7 @@ def bases(names=()):
 
 
 def since(base):
-    "When the process that works on a run began; None if nobody works on it."
+    "Return when the process that works on a run began; None if nobody works on it."
     lock = base / ".lock"
     if not lock.exists():
         return None
@@ -73,7 +46,7 @@ def since(base):
 
 
 def state(folder, began):
-    "done, running, failed, interrupted or waiting; and the seconds it took or has been running, if they are known."
+    "Return done, running, failed, interrupted or waiting, and the seconds so far if known."
     benchmark, log, notebook = (
         folder / "benchmark.tsv",
         folder / "papermill.log",
@@ -103,25 +76,25 @@ def state(folder, began):
 
 
 def stages(base):
-    "Folder and state of every stage of a run: the chapters of the main line for each seed, and what else is there."
-    book()
-    from book import OVER_SEEDS, READS, STUDIES, seed_folder
+    "Return the state of each stage of a run: the main line's, and what else is there."
+    from book import CHAPTERS, chapters, seed_folder
 
     began = since(base)
     seeds = sorted(int(folder.name[5:]) for folder in base.glob("seed=*"))
-    places = {
-        base / seed_folder(seed, chapter): chapter for chapter in READS | STUDIES for seed in seeds
-    }
+    places = {base / seed_folder(seed, chapter): chapter for chapter in CHAPTERS for seed in seeds}
     return {
         folder: state(folder, began)
         for folder, chapter in places.items()
-        if chapter in READS or folder.exists() or chapter in OVER_SEEDS
+        if chapter in chapters("main") or folder.exists()
     }
 
 
 def status(names):
-    "A line for each run, and for each stage of the runs that were named or that is running, failed or interrupted."
-    for base in bases(names):
+    "Print a line a run, and a line a stage that needs a look or whose run was named."
+    found_runs = bases(names)
+    if not found_runs:
+        print(f"There is no run in {runs_root()} yet; `fmnist-cluster run` makes one.")
+    for base in found_runs:
         found = stages(base)
         counts = pd.Series([what for what, _ in found.values()]).value_counts()
         seconds = sum(seconds for what, seconds in found.values() if what == "done" and seconds)
@@ -144,15 +117,15 @@ def status(names):
 
 
 def metrics(base):
-    "metrics.json of every complete stage below a run: seed (None over all seeds), chapter and facts."
+    "Yield seed (None over all seeds), chapter and facts of a run's complete stages."
     for file in sorted([*base.glob("seed=*/*/metrics.json"), *base.glob("[0-9]*/metrics.json")]):
         seed = file.parent.parent.name.partition("=")[2]
-        yield int(seed) if seed else None, file.parent.name, completed(file.parent)
+        yield int(seed) if seed else None, file.parent.name, stage_metrics(file.parent)
 
 
 def parameters(base):
-    "Parameters in force in a run's complete stages, one column `chapter.parameter` each; a row a seed."
-    rows = {}
+    "Return the parameters in force as columns `chapter.parameter`, a row a seed."
+    rows: dict[int | None, dict] = {}
     for seed, chapter, facts in metrics(base):
         values = {
             f"{chapter}.{name}": json.dumps(value) if isinstance(value, (list, dict)) else value
@@ -164,7 +137,7 @@ def parameters(base):
 
 
 def collected(folders):
-    "One row for each run, data set, method, seed and split: its scores, and the parameters in which these runs differ."
+    "Return a row for each record of these runs, with the parameters in which they differ."
     tables, settings = [], []
     for base in folders:
         if not (base / "evaluation_metrics.json").exists():
@@ -174,7 +147,8 @@ def collected(folders):
         settings.append(parameters(base).assign(**place))
     if not tables:
         raise InputError(
-            f"no run in {runs_root()} has an evaluation yet; `fmnist-cluster status` shows how far they are."
+            f"no run in {runs_root()} has an evaluation yet; "
+            "`fmnist-cluster status` shows how far they are."
         )
     table, values = pd.concat(tables, ignore_index=True), pd.concat(settings, ignore_index=True)
     differ = [name for name in values if "." in name and values[name].nunique(dropna=False) > 1]
@@ -203,7 +177,7 @@ def collect(names, out):
 
 
 def paired(a, b):
-    "Mean of b - a over the seeds that both have, and half the width of its 95 % interval (Student's t; None for a single seed)."
+    "Return the mean of b - a over common seeds, and half its 95 % interval (None for one seed)."
     gain = (b - a).dropna()
     if gain.empty:
         return None, None
@@ -214,7 +188,7 @@ def paired(a, b):
 
 
 def comparison(a, b):
-    "Test images, method by method: both means, the paired difference and its interval, and how many seeds it rests on."
+    "Return both means, the paired difference and its interval, for each method on test."
     rows = []
     for method in dict.fromkeys([*a.method, *b.method]):
         left, right = (
@@ -243,16 +217,19 @@ def compare(a, b):
     both = [name for name in left if name in right]
     if not both:
         raise InputError(
-            f"{a} ran on {', '.join(left)} and {b} on {', '.join(right)}; expected a data set that both ran on."
+            f"{a} ran on {', '.join(left)} and {b} on {', '.join(right)}; "
+            "expected a data set that both ran on."
         )
     for dataset in both:
         table = collected(dict.fromkeys([left[dataset], right[dataset]]))
         if table.run.nunique() < len({a, b}):
             raise InputError(
-                f"{({a, b} - set(table.run)).pop()} has no evaluation on {dataset} yet; `fmnist-cluster status` shows how far it is."
+                f"{({a, b} - set(table.run)).pop()} has no evaluation on {dataset} yet; "
+                "`fmnist-cluster status` shows how far it is."
             )
         print(
-            f"\n{dataset}: A is {a}, B is {b}; ± is the 95 % interval of the paired difference over seeds\n"
+            f"\n{dataset}: A is {a}, B is {b}; "
+            "± is the 95 % interval of the paired difference over seeds\n"
         )
         for name in table.columns[table.columns.str.contains(r"^\d\d_", regex=True)]:
             print(
@@ -267,87 +244,3 @@ def compare(a, b):
             .to_string(index=False, na_rep="")
         )
     return 0
-
-
-# the command
-
-
-def from_root(profile, table=None):
-    "The module run_book, after a step into the checkout, so that paths read as they do for `make`; and the two paths as seen from there."
-    run_book, table = book(), None if table is None else Path(table).resolve()
-    if profile and Path(profile).is_dir():
-        profile = str(Path(profile).resolve())
-    if os.environ.get("FMNIST_CLUSTER_RUNS"):
-        os.environ["FMNIST_CLUSTER_RUNS"] = str(Path(os.environ["FMNIST_CLUSTER_RUNS"]).resolve())
-    os.chdir(run_book.ROOT)
-    data = (
-        run_book.ROOT.parent / "shared" / "data"
-    )  # beside the checkout on some machines, as in the Makefile
-    if data.is_dir():
-        os.environ.setdefault("FMNIST_CLUSTER_DATA", str(data))
-    return run_book, profile, table
-
-
-def run(profile, **given):
-    run_book, profile, _ = from_root(profile)
-    return run_book.main(profile=profile, **given)
-
-
-def sweep(table, profile, **given):
-    run_book, profile, table = from_root(profile, table)
-    return run_book.sweep(table, profile=profile, **given)
-
-
-def parse(words):
-    parser = argparse.ArgumentParser(prog="fmnist-cluster", description=__doc__.splitlines()[0])
-    run_book = book() if words[:1] in (["run"], ["sweep"]) else None
-    commands = parser.add_subparsers(required=True, metavar="command")
-    for function, text in {
-        run: "one run of the book",
-        sweep: "all runs of a table, e.g. params/sweep.csv",
-        status: "what is done, running and failed",
-        collect: "all runs into one table",
-        compare: "two runs side by side, differences paired over seeds",
-    }.items():
-        command = commands.add_parser(function.__name__, help=text, description=text)
-        command.set_defaults(function=function)
-        if function is run and run_book:
-            run_book.run_options(command)
-        if function is sweep and run_book:
-            command.add_argument(
-                "table",
-                help="CSV or YAML: a line a run; columns run, dataset, preset, seeds, <chapter>.<parameter>",
-            )
-            run_book.options(command)
-        if function in (status, collect):
-            command.add_argument("names", nargs="*", metavar="RUN", help="these runs only")
-        if function is collect:
-            command.add_argument(
-                "--out",
-                help="where to, without ending (default: collected, in the folder of the runs)",
-            )
-        if function is compare:
-            [
-                command.add_argument(name, metavar=name.upper(), help="name of a run")
-                for name in ("a", "b")
-            ]
-    commands.add_parser(
-        "predict", help=fmnist_cluster_predict.TEXT
-    )  # `main` does not come here for it
-    return parser.parse_args(words)
-
-
-def main(words=None):
-    "Do what the command line says; the exit code."
-    words = sys.argv[1:] if words is None else words
-    if words[:1] == ["predict"]:
-        return fmnist_cluster_predict.main(words)
-    try:
-        given = vars(parse(words))
-        return given.pop("function")(**given)
-    except InputError as error:
-        return str(error)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
