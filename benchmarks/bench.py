@@ -37,10 +37,11 @@ from reference import machine  # noqa: E402
 
 from fmnist_cluster.autoencoder import Autoencoder, AutoencoderNet  # noqa: E402
 from fmnist_cluster.baseline import kmeans  # noqa: E402
-from fmnist_cluster.core import load_artefact, measured, save_artefact  # noqa: E402
+from fmnist_cluster.core import measure_cost  # noqa: E402
 from fmnist_cluster.data import load_images, load_labels, to_vectors  # noqa: E402
 from fmnist_cluster.dec import DEC, IDEC  # noqa: E402
 from fmnist_cluster.metrics import external_scores  # noqa: E402
+from fmnist_cluster.saving import load_artefact, save_artefact  # noqa: E402
 
 STEPS = 20
 

@@ -6,6 +6,8 @@
 __all__ = ['AutoencoderNet', 'reconstruction_loss', 'Autoencoder', 'ConvAutoencoderNet', 'ConvAutoencoder', 'StackedAutoencoder']
 
 # %% ../nbs/04_autoencoder.ipynb #e28e488d
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -178,46 +180,60 @@ def _maybe_normed(width, batch_norm):
     return [nn.BatchNorm2d(width), nn.ReLU()] if batch_norm else [nn.ReLU()]
 
 
+_CONVOLUTIONS = ((5, 2), (5, 2), (3, 0))  # kernel and padding of each; all have stride 2
+
+
+def _sizes(side):
+    "Length of a side of the image and after each convolution."
+    sizes = [side]
+    for kernel, padding in _CONVOLUTIONS:
+        sizes.append((sizes[-1] + 2 * padding - kernel) // 2 + 1)
+    return sizes
+
+
 class ConvAutoencoderNet(nn.Module):
     """Three convolutions of stride 2 and a dense layer to the embedding, and the mirror.
 
-    After DCEC (sec. 3.2), for flat images of 28 x 28; `channels` are those of the convolutions.
+    After DCEC (sec. 3.2), for flat images; `channels` are those of the convolutions, `image_shape`
+    is (channels, height, width) of the images.
     """
 
-    def __init__(self, channels, n_components: int, batch_norm: bool = False):
+    def __init__(self, channels, n_components: int, batch_norm=False, image_shape=(1, 28, 28)):
         super().__init__()
-        a, b, c = channels
+        high, wide = _sizes(image_shape[1]), _sizes(image_shape[2])
+        widths, encoder = (image_shape[0], *channels), []
+        for i, (kernel, padding) in enumerate(_CONVOLUTIONS):
+            encoder.append(nn.Conv2d(widths[i], widths[i + 1], kernel, 2, padding))
+            encoder += _maybe_normed(widths[i + 1], batch_norm)
+        n_flat = widths[3] * high[3] * wide[3]
         self.encoder = nn.Sequential(
-            nn.Unflatten(1, (1, 28, 28)),
-            nn.Conv2d(1, a, 5, 2, 2),
-            *_maybe_normed(a, batch_norm),
-            nn.Conv2d(a, b, 5, 2, 2),
-            *_maybe_normed(b, batch_norm),
-            nn.Conv2d(b, c, 3, 2),
-            *_maybe_normed(c, batch_norm),
+            nn.Unflatten(1, tuple(image_shape)),
+            *encoder,
             nn.Flatten(),
-            nn.Linear(9 * c, n_components),
+            nn.Linear(n_flat, n_components),
         )
-        self.decoder = nn.Sequential(
-            nn.Linear(n_components, 9 * c),
-            nn.ReLU(),
-            nn.Unflatten(1, (c, 3, 3)),
-            nn.ConvTranspose2d(c, b, 3, 2),
-            *_maybe_normed(b, batch_norm),
-            nn.ConvTranspose2d(b, a, 5, 2, 2, output_padding=1),
-            *_maybe_normed(a, batch_norm),
-            nn.ConvTranspose2d(a, 1, 5, 2, 2, output_padding=1),
-            nn.Flatten(),
-        )
+        decoder = [nn.Linear(n_components, n_flat), nn.ReLU()]
+        decoder.append(nn.Unflatten(1, (widths[3], high[3], wide[3])))
+        for i, (kernel, padding) in reversed(list(enumerate(_CONVOLUTIONS))):
+            # the rows and columns that the convolution left over
+            over = [(s[i] + 2 * padding - kernel) % 2 for s in (high, wide)]
+            decoder.append(
+                nn.ConvTranspose2d(
+                    widths[i + 1], widths[i], kernel, 2, padding, output_padding=tuple(over)
+                )
+            )
+            if i:
+                decoder += _maybe_normed(widths[i], batch_norm)
+        self.decoder = nn.Sequential(*decoder, nn.Flatten())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        "Embedding and reconstruction of x (n, 784)."
+        "Embedding and reconstruction of x (n, c * h * w)."
         z = self.encoder(x)
         return z, self.decoder(z)
 
 
 class ConvAutoencoder(Autoencoder):
-    """Convolutional autoencoder for images of 28 x 28, given flat as (n, 784).
+    """Convolutional autoencoder for images, given flat as (n, c * h * w).
 
     Parameters
     ----------
@@ -225,6 +241,8 @@ class ConvAutoencoder(Autoencoder):
         Width of the embedding.
     hidden : (int, int, int), default=(32, 64, 128)
         Channels of the three convolutions.
+    image_shape : (int, int, int) or None, default=None
+        Channels, height and width of the images; None means square and grey.
     epochs : int, default=50
     batch_size : int, default=256
     optimizer : {"adam", "sgd"}, default="adam"
@@ -254,6 +272,7 @@ class ConvAutoencoder(Autoencoder):
         n_components=10,
         *,
         hidden=(32, 64, 128),
+        image_shape=None,
         epochs=50,
         batch_size=256,
         optimizer="adam",
@@ -265,19 +284,22 @@ class ConvAutoencoder(Autoencoder):
         random_state=None,
         verbose=False,
     ):
-        self.n_components, self.hidden, self.batch_norm = n_components, hidden, batch_norm
+        self.n_components, self.hidden, self.image_shape = n_components, hidden, image_shape
         self.epochs, self.batch_size = epochs, batch_size
         self.optimizer, self.lr, self.momentum = optimizer, lr, momentum
-        self.precision, self.device = precision, device
+        self.batch_norm, self.precision, self.device = batch_norm, precision, device
         self.random_state, self.verbose = random_state, verbose
 
     def _build_network(self):
-        if self.n_features_in_ != 784:
+        side = math.isqrt(self.n_features_in_)
+        shape = tuple(self.image_shape or (1, side, side))
+        if math.prod(shape) != self.n_features_in_ or min(shape[1:]) < 16:
             raise InputError(
-                f"ConvAutoencoder got {self.n_features_in_} features; "
-                "expected flat images of 28 x 28, that is 784."
+                f"ConvAutoencoder got {self.n_features_in_} features; expected flat images of "
+                "28 x 28 or another square of at least 16 x 16, or "
+                "image_shape=(channels, height, width)."
             )
-        return ConvAutoencoderNet(self.hidden, self.n_components, self.batch_norm)
+        return ConvAutoencoderNet(self.hidden, self.n_components, self.batch_norm, shape)
 
 # %% ../nbs/04_autoencoder.ipynb #52921d6b
 class StackedAutoencoder(Autoencoder):

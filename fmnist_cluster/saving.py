@@ -8,6 +8,7 @@ __all__ = ['atomic', 'to_jsonable', 'save_artefact', 'load_artefact', 'read_mode
 # %% ../nbs/90_saving.ipynb #68524f65
 import hashlib
 import importlib
+import inspect
 import io
 import json
 import os
@@ -169,6 +170,8 @@ def _describe(model):
     for name, value in model.get_params(deep=False).items():
         if isinstance(value, np.random.RandomState):
             value = None  # a stream is spent by the fit
+        elif inspect.isfunction(value):
+            value = f"{value.__module__}.{value.__qualname__}"  # its name, not its code
         parameters[name] = _describe(value) if isinstance(value, SafeModel) else to_jsonable(value)
     kind = type(model)
     return {"class": kind.__name__, "module": kind.__module__, "parameters": parameters}

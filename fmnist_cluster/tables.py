@@ -9,7 +9,9 @@ from pathlib import Path
 import pandas as pd
 from scipy import stats
 
-from .core import InputError, atomic, completed, load_artefact, runs_root
+from .core import InputError
+from .runs import runs_root, stage_metrics
+from .saving import atomic, load_artefact
 
 SCORES = {"acc_train_mapping": "ACC (map from train)", "nmi": "NMI", "ari": "ARI"}
 
