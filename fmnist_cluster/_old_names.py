@@ -29,11 +29,11 @@ MOVED = {
     "dec_kin": {
         "related": "turn_and_shift AugmentedAutoencoder AugmentedConvAutoencoder AugmentedIDEC "
         "nearest_centre kmeans_loss running_means DCN mixture_log_joint mixture_kl "
-        "BernoulliAutoencoder VaDENet VaDE cauchy_schwarz gaussian_kernel ddc_loss DDCNet DDC",
+        "BernoulliAutoencoder VaDENet VaDE cauchy_schwarz gaussian_kernel ddc_loss DDCNet DDC"
     },
     "dec_studies": {
         "dec_questions": "FixedEncoderDEC PixelKMeans generalizability relative_falls sharp_drop "
-        "retention thin passes=epochs_for belief_loss=self_target_loss",
+        "retention thin passes=epochs_for belief_loss=self_target_loss"
     },
 }
 

@@ -219,7 +219,7 @@ def _as_stack(images):
         return np.stack([np.asarray(image.convert("L" if grey else "RGB")) for image in images])
     return np.asarray(images)
 
-
+# %% ../nbs/00_core.ipynb #0423aa2a
 def check_images(images, shape=None) -> np.ndarray:
     """A stack of grey or colour images.
 
@@ -270,7 +270,7 @@ def check_images(images, shape=None) -> np.ndarray:
         )
     return stack
 
-
+# %% ../nbs/00_core.ipynb #70af9922
 def image_shape(images) -> tuple[int, int, int]:
     "Channels, height and width of checked images."
     return (3 if np.ndim(images) == 4 else 1, *np.shape(images)[1:3])

@@ -282,7 +282,7 @@ def npz_loader(file) -> Callable:
 
     return load
 
-
+# %% ../nbs/01_eda.ipynb #06d1f2e3
 def csv_loader(train, test) -> Callable:
     """A loader of two tables as Kaggle has them, for `register_dataset`.
 
@@ -309,7 +309,7 @@ def csv_loader(train, test) -> Callable:
 
     return load
 
-
+# %% ../nbs/01_eda.ipynb #49fdc353
 _PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 

@@ -130,7 +130,7 @@ def stage_folder(run: str, dataset: str, seed: int | None, chapter: str) -> Path
     seeded = "" if seed is None else f"seed={check_seed(seed)}"
     return _inside(runs_root(), Path(run) / dataset / seeded / chapter)
 
-
+# %% ../nbs/91_runs.ipynb #f21bcd8a
 def stage_metrics(folder) -> dict | None:
     "The metrics.json of a complete stage, or None."
     file = Path(folder) / "metrics.json"
@@ -187,7 +187,7 @@ def _is_ours(item):
         return False
     return not any(part in file for part in _LIBRARIES)
 
-
+# %% ../nbs/91_runs.ipynb #3606d292
 def _codes(code):
     "A code object and those inside it."
     yield code
@@ -208,7 +208,7 @@ def _source(function):
             node.body = node.body[1:]
     return ast.dump(tree)
 
-
+# %% ../nbs/91_runs.ipynb #e321a126
 def _globals_of(function):
     "Values of the global names that a function reads, and of the variables that it closes over."
     steps = [step for code in _codes(function.__code__) for step in dis.get_instructions(code)]
@@ -235,7 +235,7 @@ def _source_and_uses(item):
 _PLAIN = (int, float, str)
 _METHODS = (types.FunctionType, classmethod, staticmethod, property)
 
-
+# %% ../nbs/91_runs.ipynb #eb00523d
 def code_version(*objects) -> str:
     """Hash of the code behind classes and functions.
 

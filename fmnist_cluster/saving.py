@@ -235,7 +235,7 @@ def _restored(model, fitted, tensors):
         setattr(model, name, network.to(_wanted_or_cpu(model)))
     return model
 
-
+# %% ../nbs/90_saving.ipynb #87ca4adb
 _UNREADABLE = (
     SafetensorError,
     OSError,

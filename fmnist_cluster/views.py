@@ -148,7 +148,7 @@ def photo(x: Tensor) -> Tensor:
     "One random view of each photograph (n, c, h, w) in [0, 1]: another part, in other light."
     return random_colour(random_crop(x))
 
-
+# %% ../nbs/94_views.ipynb #4d335a71
 VIEWS = {"garment": augment, "glyph": glyph, "photo": photo}
 
 

@@ -85,11 +85,5 @@ def small_project(tmp_path_factory):
         PARTS,
         "stage.finish();",
     )
-    notebook(
-        project / "nbs/09_evaluation.ipynb",
-        "",
-        SCORES,
-        RECORDS,
-        over_seeds=True,
-    )
+    notebook(project / "nbs/09_evaluation.ipynb", "", SCORES, RECORDS, over_seeds=True)
     return project

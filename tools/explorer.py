@@ -23,13 +23,7 @@ TOOLS = Path(__file__).resolve().parent
 sys.path.insert(0, str(TOOLS.parent))
 
 # run from the checkout: the package beside this folder is found only now
-from fmnist_cluster.data import (  # noqa: E402
-    _IDX_SETS,
-    class_names,
-    data_folders,
-    load_images,
-    load_labels,
-)
+from fmnist_cluster.data import _IDX_SETS, class_names, data_folders, load_images, load_labels  # noqa: E402
 from fmnist_cluster.evaluation import book_methods  # noqa: E402
 from fmnist_cluster.saving import load_artefact  # noqa: E402
 

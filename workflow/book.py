@@ -96,8 +96,8 @@ def imported(source: str) -> set[str]:
                 for name in node.names
             }
     found = {name.split(".")[1] for name in names if name.startswith("fmnist_cluster.")}
-    there = {file.stem for file in (ROOT / "fmnist_cluster").glob("[a-z]*.py")}
-    return found if found <= there else there
+    there = {file.stem for file in (ROOT / "fmnist_cluster").glob("*.py")}
+    return found if found <= there else {name for name in there if name[0] != "_"}
 
 
 def exported(chapter: str) -> str | None:
