@@ -12,7 +12,6 @@ import os
 import platform
 import random
 import re
-import resource
 import sys
 import time
 from contextlib import contextmanager
@@ -20,6 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 # %% ../nbs/00_core.ipynb #9f428d12
 class InputError(ValueError):
@@ -136,6 +140,8 @@ def _peak_memory_mb(reset=False):
         status = Path("/proc/self/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) / 1024
     except (OSError, IndexError):
+        if resource is None:
+            return float("nan")
         unit = 2**20 if sys.platform == "darwin" else 2**10
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 

@@ -179,7 +179,7 @@ def find_file(dataset: str, filename: str) -> Path:
     home = folders[-1] / source.__name__ / "raw"
     if not os.environ.get("FMNIST_CLUSTER_DATA") and _download(source, filename, md5, home):
         return home / filename
-    tried = ", ".join(map(str, folders)) + (
+    tried = ", ".join(str(folder / source.__name__ / "raw") for folder in folders) + (
         "" if os.environ.get("FMNIST_CLUSTER_DATA") else ", and the download"
     )
     raise InputError(

@@ -104,6 +104,8 @@ class AugmentedConvAutoencoder(ConvAutoencoder):
         Width of the embedding.
     hidden : (int, int, int), default=(32, 64, 128)
         Channels of the three convolutions.
+    image_shape : (int, int, int) or None, default=None
+        Channels, height and width of the images; None means square and grey.
     epochs : int, default=50
     batch_size : int, default=256
     optimizer : {"adam", "sgd"}, default="adam"

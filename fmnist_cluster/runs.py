@@ -9,7 +9,6 @@ __all__ = ['runs_root', 'commit', 'versions', 'unknown_parameters', 'stage_folde
 # %% ../nbs/91_runs.ipynb #5d74b297
 import ast
 import dis
-import fcntl
 import hashlib
 import importlib.metadata
 import inspect
@@ -25,6 +24,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+from filelock import FileLock
 
 from fmnist_cluster.core import (
     InputError,
@@ -40,6 +40,7 @@ from fmnist_cluster.saving import (
     Checkpoint,
     SafeModel,
     _describe,
+    hold,
     load_artefact,
     save_artefact,
     to_jsonable,
@@ -320,37 +321,22 @@ def _refuse_changed_parameters(folder, parameters):
         )
 
 # %% ../nbs/91_runs.ipynb #f69bac5d
-_held: dict[Path, int] = {}  # folder -> its handle, on which the lock lies
+_held: dict[Path, FileLock] = {}  # folder -> the lock on it
 
 
 def _hold(folder):
     "Keep `folder` for this process until `_release`; InputError if another has it."
-    if folder in _held:
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise InputError(
-            f"{folder} cannot be written ({error.strerror}); make room or give yourself the right "
-            "to write there, or choose another folder by FMNIST_CLUSTER_RUNS."
-        ) from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise InputError(
+    if folder not in _held:
+        busy = (
             f"{folder} is being written by another process; "
             "wait for it, or give another run name (out_run)."
-        ) from None
-    except OSError:
-        pass  # a file system that knows no locks
-    _held[folder] = handle
+        )
+        _held[folder] = hold(folder / ".lock", busy)
 
 
 def _release(folder):
     if folder in _held:
-        os.close(_held.pop(folder))
+        _held.pop(folder).release()
 
 # %% ../nbs/91_runs.ipynb #363b79b1
 def _fit_made_before(estimator, folder, key):

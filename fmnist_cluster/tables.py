@@ -1,12 +1,12 @@
 """Many runs: how far each is, all in one table, two side by side. Part of `fmnist-cluster`."""
 
-import fcntl
 import json
 import time
 from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
+from filelock import FileLock, Timeout
 from scipy import stats
 
 from .core import InputError
@@ -39,12 +39,13 @@ def since(base):
     lock = base / ".lock"
     if not lock.exists():
         return None
-    with open(lock) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return lock.stat().st_mtime
-    return None
+    try:
+        with FileLock(lock, timeout=0):
+            return None
+    except Timeout:
+        return lock.stat().st_mtime
+    except OSError:  # not ours to write to: nobody here works on it
+        return None
 
 
 def state(folder, began):

@@ -115,7 +115,8 @@ def random_crop(x: Tensor, area=(0.25, 1.0), aspect=0.3, degrees=10.0) -> Tensor
     is a reflection.
     """
     n = len(x)
-    size, stretch = _uniform(n, *area, x).sqrt(), _uniform(n, -aspect, aspect, x).mul(0.5).exp()
+    size = _uniform(n, area[0], area[1], x).sqrt()
+    stretch = _uniform(n, -aspect, aspect, x).mul(0.5).exp()
     wide, high = (size * stretch).clamp(max=1), (size / stretch).clamp(max=1)
     angle, side = _uniform(n, -degrees, degrees, x) * math.pi / 180, _uniform(n, -1, 1, x).sign()
     across, down = _uniform(n, -1, 1, x) * (1 - wide), _uniform(n, -1, 1, x) * (1 - high)

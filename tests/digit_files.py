@@ -15,6 +15,11 @@ VARIANTS = {
 }
 
 
+def idx_header(*numbers):
+    "First bytes of an IDX file: its kind and its sizes."
+    return np.array(numbers, ">i4").tobytes()
+
+
 def write_files(folder, n_train, n_test, labels="as they are", test_images="as they are"):
     """Write digits as files of Fashion-MNIST's format below `folder`.
 
@@ -32,8 +37,8 @@ def write_files(folder, n_train, n_test, labels="as they are", test_images="as t
         if split == "test" and test_images == "noise":
             images = draw.integers(0, 256, images.shape, dtype=np.uint8)
         for kind, content in (
-            ("images", bytes(16) + images.tobytes()),
-            ("labels", bytes(8) + classes.tobytes()),
+            ("images", idx_header(2051, *images.shape) + images.tobytes()),
+            ("labels", idx_header(2049, len(classes)) + classes.tobytes()),
         ):
             file = raw / f"{part}-{kind}-idx{3 if kind == 'images' else 1}-ubyte.gz"
             file.write_bytes(gzip.compress(content, mtime=0))

@@ -1,6 +1,5 @@
 "Run the book, a sweep of it, or studies: refuse what cannot work, call Snakemake, show the end."
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -13,6 +12,7 @@ import pandas as pd
 import torch
 from book import CHAPTERS, PRESETS, ROOT, as_run, chapters, needed, read_sweep, write_sweep
 
+from fmnist_cluster import saving
 from fmnist_cluster.core import InputError, pick_device
 from fmnist_cluster.data import _IDX_SETS, DATASETS, data_folders, find_file
 from fmnist_cluster.runs import changed_parameters, runs_root, stage_folder, stage_metrics
@@ -67,20 +67,8 @@ def check(run, wanted, here):
 
 def hold(base):
     "Keep the run's folder for this process, until it ends, however it ends."
-    try:
-        base.mkdir(parents=True, exist_ok=True)
-        lock = open(base / ".lock", "a")
-    except OSError as error:
-        raise InputError(
-            f"{base} cannot be written ({error.strerror}); "
-            "choose another folder by FMNIST_CLUSTER_RUNS."
-        ) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise InputError(
-            f"{base} is in use by another `make run`; wait for it, or give another RUN=<name>."
-        ) from None
+    busy = f"{base} is in use by another `make run`; wait for it, or give another RUN=<name>."
+    lock = saving.hold(base / ".lock", busy)
     os.utime(base / ".lock")  # `status` reads from it since when we work
     return lock
 
@@ -241,7 +229,8 @@ def snakemake(target, config, profile, gpus, threads, log, locks):
             stderr=file,
             cwd=ROOT,
             process_group=0,
-            pass_fds=[lock.fileno() for lock in locks],
+            # Snakemake holds the locks too, should this process be killed
+            pass_fds=[fd for lock in locks if (fd := lock._context.lock_file_fd) is not None],
         )
     try:
         return process.wait()

@@ -4,7 +4,6 @@ python workflow/stage.py share SOURCE/metrics.json TARGET/metrics.json
 python workflow/stage.py run GPUS PAPERMILL'S WORDS...
 """
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -14,31 +13,32 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from fmnist_cluster.core import InputError
+from fmnist_cluster.saving import hold
+
 
 @contextmanager
-def held(folder, how=fcntl.LOCK_EX):
-    "Keep a stage's folder as `Stage` does: for this process alone, or together with other readers."
-    handle = os.open(folder, os.O_RDONLY)
+def held(folder, timeout=0):
+    "Keep a stage's folder as `Stage` does, for this process alone."
+    busy = f"{folder} is being written by another process; wait for it, or give another run name."
     try:
-        fcntl.flock(handle, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        sys.exit(
-            f"{folder} is being written by another process; wait for it, or give another run name."
-        )
-    except OSError:
-        # a file system that knows no locks
-        pass
+        lock = hold(folder / ".lock", busy, timeout)
+    except InputError as refusal:
+        sys.exit(str(refusal))
     try:
         yield
     finally:
-        os.close(handle)
+        lock.release()
 
 
 def share(source, target):
     "Link, or else copy, the files of the complete stage `source` into `target`, metrics.json last."
     (target / "metrics.json").unlink(missing_ok=True)
-    # the folder itself stays: its lock lies on it
     for old in target.iterdir():
+        if old.name == ".lock":  # ours
+            continue
         if old.is_dir() and not old.is_symlink():
             shutil.rmtree(old)
         else:
@@ -89,15 +89,13 @@ def hold_gpu(gpus):
     "Wait for one of these GPUs and hold it until this process ends; its name and the lock."
     while True:
         for gpu in gpus:
-            lock = open(
-                Path(tempfile.gettempdir()) / f"fmnist_cluster-{os.getuid()}-{gpu}.lock", "w"
-            )
+            name = f"fmnist_cluster-{os.getuid()}-{gpu}.lock"
+            lock = FileLock(Path(tempfile.gettempdir()) / name, timeout=0)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                lock.close()
-            else:
-                return gpu, lock
+                lock.acquire()
+            except Timeout:
+                continue
+            return gpu, lock
         time.sleep(1)
 
 
@@ -125,7 +123,7 @@ if __name__ == "__main__":
     what, *words = sys.argv[1:]
     if what == "share":
         source, target = (Path(word).parent for word in words)
-        with held(source, fcntl.LOCK_SH), held(target):
+        with held(source, timeout=600), held(target):
             share(source, target)
     else:
         with held(Path(words[2]).parent):
