@@ -26,7 +26,7 @@ from book import (
     overrides,
     parameters,
 )
-from conftest import ROOT, TRAINING, copy_project
+from conftest import ROOT, TRAINING, call, copy_project
 
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 PACKAGE = {file.stem: file for file in (ROOT / "fmnist_cluster").glob("[a-z]*.py")}
@@ -238,6 +238,32 @@ def test_notebook_is_fit_to_be_read(file):
             # base64 may spell anything
             output.get("data", {}).pop("image/png", None)
     assert re.findall(r"/(?:root|home|tmp|work|Users)/[\w.-]+", json.dumps(notebook)) == []
+
+
+WRITTEN_BY_HAND = ("__init__", "__main__", "_old_names", "cli", "dec_kin", "dec_studies", "tables")
+
+
+def test_no_line_of_code_is_wider_than_100_columns():
+    "Captions are one line each, and `__all__` is nbdev's."
+    wide = []
+    for file in NOTEBOOKS:
+        for cell in nbformat.read(file, as_version=4).cells:
+            lines = cell.source.splitlines() if cell.cell_type == "code" else []
+            lines = [line for line in lines if not line.startswith("#| fig-cap:")]
+            wide += [f"{file.stem} {cell.id}: {line}" for line in lines if len(line) > 100]
+    for file in (ROOT / "fmnist_cluster").glob("*.py"):
+        if file.stem != "_modidx":
+            text = re.sub(r"^__all__ = \[.*?\]$", "", file.read_text(), flags=re.M | re.S)
+            wide += [f"{file.stem}: {line}" for line in text.splitlines() if len(line) > 100]
+    assert wide == []
+
+
+def test_ruff_finds_nothing():
+    by_hand = [f"fmnist_cluster/{name}.py" for name in WRITTEN_BY_HAND]
+    formatted = ["nbs", "tests", "tools", "workflow", "benchmarks", "setup.py", *by_hand]
+    for words in (["check", "."], ["format", "--check", *formatted]):
+        process = call("-m", "ruff", *words)
+        assert process.returncode == 0, process.stdout + process.stderr
 
 
 def test_export_and_clean_change_nothing(tmp_path):
