@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'DATASETS', 'Dataset', 'register_dataset', 'class_names', 'data_folders', 'find_file', 'load_images',
-           'load_labels', 'npz_loader', 'csv_loader', 'folder_loader', 'to_vectors', 'show_images']
+           'load_labels', 'npz_loader', 'csv_loader', 'folder_loader', 'to_vectors', 'to_images', 'show_images']
 
 # %% ../nbs/01_eda.ipynb #8f8bccfa
 import gzip
@@ -401,6 +401,26 @@ def to_vectors(images) -> np.ndarray:
     if images.dtype == np.uint8:
         return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
     return np.ascontiguousarray(images.reshape(len(images), -1))
+
+# %% ../nbs/01_eda.ipynb #d94c86c9
+def to_images(vectors, shape) -> np.ndarray:
+    """Points as images: the inverse of `to_vectors`, values clipped to [0, 1].
+
+    Parameters
+    ----------
+    vectors : array of shape (n, c * h * w)
+    shape : tuple of int
+        Of images such as `load_images` gives, (n, h, w) or (n, h, w, 3); n may be another.
+
+    Returns
+    -------
+    ndarray of shape (n, h, w) or (n, h, w, 3), uint8
+    """
+    levels = (np.asarray(vectors) * 255).clip(0, 255).astype(np.uint8)
+    height, width, *channels = shape[1:]
+    if not channels:
+        return levels.reshape(-1, height, width)
+    return np.moveaxis(levels.reshape(-1, channels[0], height, width), 1, 3)
 
 # %% ../nbs/01_eda.ipynb #74c51dc5
 def _mosaic(images, n_cols, top):

@@ -14,7 +14,7 @@ from book import CHAPTERS, PRESETS, ROOT, as_run, chapters, needed, read_sweep, 
 
 from fmnist_cluster import saving
 from fmnist_cluster.core import InputError, pick_device
-from fmnist_cluster.data import _IDX_SETS, DATASETS, data_folders, find_file
+from fmnist_cluster.data import _IDX_SETS, DATASETS, find_file, load_images
 from fmnist_cluster.runs import changed_parameters, runs_root, stage_folder, stage_metrics
 from fmnist_cluster.saving import load_artefact
 
@@ -44,8 +44,12 @@ def pick_dataset(asked):
     try:
         for filename, _ in getattr(_IDX_SETS.get(name), "resources", ()):
             find_file(name, filename)
-    except InputError:
-        if asked or any(any(folder.glob("FashionMNIST/raw/*.gz")) for folder in data_folders()):
+        if name not in {*_IDX_SETS, "digits"}:
+            load_images(name, "test")
+    except InputError as refusal:
+        # a folder that was named is never answered with other data, nor a damaged file
+        named = asked or os.environ.get("FMNIST_CLUSTER_DATA")
+        if named or "was not found" not in str(refusal):
             raise
         return "digits"
     return name
