@@ -49,10 +49,13 @@ def test_run_refuses_a_folder_it_cannot_write(monkeypatch, tmp_path):
 def test_run_refuses_a_folder_in_use(monkeypatch, tmp_path):
     held = tool.hold(tmp_path / "quick" / "digits")
     refusal(lambda: book(tmp_path, monkeypatch), "in use by another", "RUN=")
-    held.close()
+    held.release()
 
 
-def test_run_falls_back_to_digits_only_unasked(no_network):
+def test_run_falls_back_to_digits_only_unasked(no_network, monkeypatch):
+    "Never where a folder or a data set was named, and never for a damaged file."
+    refusal(lambda: tool.pick_dataset(""), "was not found", str(no_network))
+    monkeypatch.delenv("FMNIST_CLUSTER_DATA")  # the same folder is the project's own
     assert tool.pick_dataset("") == "digits"
     refusal(lambda: tool.pick_dataset("fashion_mnist"), "was not found", "dataset=digits")
     (no_network / "train-images-idx3-ubyte.gz").write_bytes(b"damaged")
@@ -69,6 +72,7 @@ def test_run_says_loudly_that_it_fell_back(no_network, monkeypatch, tmp_path, ca
         return 0
 
     monkeypatch.setattr(tool, "snakemake", ran)
+    monkeypatch.delenv("FMNIST_CLUSTER_DATA")
     assert book(tmp_path / "runs", monkeypatch, dataset="") == 0
     shown = capsys.readouterr().out
     assert shown.count("***") == 4 and shown.index("***") < shown.index("kmeans") < shown.rindex(
@@ -78,6 +82,6 @@ def test_run_says_loudly_that_it_fell_back(no_network, monkeypatch, tmp_path, ca
 
 def test_run_ends_in_one_line_and_not_zero(tmp_path):
     refused = call(
-        "tools/tool.py", "--dataset", "cifar", FMNIST_CLUSTER_RUNS=str(tmp_path / "runs")
+        "-m", "fmnist_cluster", "run", "--dataset", "cifar", FMNIST_CLUSTER_RUNS=str(tmp_path / "runs")
     )
     assert refused.returncode == 1 and len(refused.stderr.strip().splitlines()) == 1

@@ -310,7 +310,7 @@ def test_status_of_what_is_running_or_was_killed(small_runs, tmp_path, monkeypat
     assert tables.state(folder, tables.since(base))[0] == "waiting", (
         "the log is from a run before this one"
     )
-    lock.close()
+    lock.release()
 
 
 def test_collect(small_runs, capsys, tmp_path):
@@ -530,8 +530,8 @@ def test_one_job_a_gpu(tmp_path, monkeypatch):
     (first, lock), (second, _other) = (one_stage.hold_gpu(["GPU-a", "GPU-b"]) for _ in range(2))
     assert (first, second) == ("GPU-a", "GPU-b")
     # while the third waits, the first ends
-    monkeypatch.setattr(one_stage.time, "sleep", lambda _: lock.close())
-    assert one_stage.hold_gpu(["GPU-a", "GPU-b"])[0] == "GPU-a" and lock.closed
+    monkeypatch.setattr(one_stage.time, "sleep", lambda _: lock.release())
+    assert one_stage.hold_gpu(["GPU-a", "GPU-b"])[0] == "GPU-a" and not lock.is_locked
 
 
 @pytest.mark.parametrize(
