@@ -75,7 +75,8 @@ def find_methods(folder, record=None) -> list[dict]:
     Returns
     -------
     list of dict
-        One a method and seed, with keys ``method, dataset, seed, chapter, folder`` (where its files lie) and ``facts`` (what
+        One a method and seed, with keys ``method, dataset, seed, chapter, folder`` (where its
+        files lie) and ``facts`` (what
         its chapter recorded: times, memory, inertia, device, preset, commit).
 
     Raises
@@ -90,7 +91,8 @@ def find_methods(folder, record=None) -> list[dict]:
             method, key = labels.parent.name, (stage["seed"], labels.parent.name)
             if key in found:
                 raise InputError(
-                    f"{labels.parent} and {found[key]['folder']} hold the same method; delete the one that is not meant."
+                    f"{labels.parent} and {found[key]['folder']} hold the same method; "
+                    "delete the one that is not meant."
                 )
             facts = (
                 stage["provenance"]
@@ -105,14 +107,15 @@ def find_methods(folder, record=None) -> list[dict]:
             }
     if not found:
         raise InputError(
-            f"{folder} holds no complete stage with labels; run nbs/03_baseline.ipynb (or `make run`) first, with this run and data set."
+            f"{folder} holds no complete stage with labels; run nbs/03_baseline.ipynb "
+            "(or `make run`) first, with this run and data set."
         )
     order = book_order((method for _, method in found), record)
     return [found[key] for key in sorted(found, key=lambda key: (key[0], order.index(key[1])))]
 
 # %% ../nbs/09_evaluation.ipynb #cef617ff
 def missing_methods(found, record=None) -> list[tuple]:
-    "List the methods of the book that `found` lacks: (seed, method, chapter to run) for every seed in `found`."
+    "List what `found` lacks: (seed, method, chapter to run) for every seed in it."
     there = {(entry["seed"], entry["method"]) for entry in found}
     seeds = sorted({seed for seed, _ in there})
     return [
@@ -124,7 +127,10 @@ def missing_methods(found, record=None) -> list[tuple]:
 
 # %% ../nbs/09_evaluation.ipynb #47316247
 def further_records(found, recorded) -> list[dict]:
-    "Of the records made elsewhere those that belong beside `found`: its methods, data set and preset, and a seed of which it lacks the method."
+    """Of the records made elsewhere those that belong beside `found`.
+
+    Of its methods, data set and preset, and of a seed of which it lacks the method.
+    """
     there = {(entry["method"], entry["seed"]) for entry in found}
     alike = {(entry["method"], entry["dataset"], entry["facts"]["preset"]) for entry in found}
     return [
@@ -151,7 +157,8 @@ def _clusters(entry, split, n):
     clusters = load_artefact(entry["folder"] / f"labels_{split}.npy")
     if clusters.shape != (n,):
         raise InputError(
-            f"{entry['folder']}/labels_{split}.npy has shape {clusters.shape}; expected ({n},), one label an image of {split}."
+            f"{entry['folder']}/labels_{split}.npy has shape {clusters.shape}; "
+            f"expected ({n},), one label an image of {split}."
         )
     return clusters
 
@@ -166,7 +173,7 @@ def _own_scores(entry, split, clusters, **how):
 
 # %% ../nbs/09_evaluation.ipynb #705d396f
 def evaluate_method(entry, space, labels, n_silhouette: int = 5_000) -> list[dict]:
-    """Score one method of one seed on both splits: a list of two records, whose keys are explained in the text above.
+    """Score one method of one seed on both splits: a list of two records.
 
     Parameters
     ----------
@@ -213,7 +220,8 @@ def comparison_table(records) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a method in the order of the book. `sd over seeds` is empty for a single seed, the gain over k-means where there is no k-means.
+        One row a method in the order of the book. `sd over seeds` is empty for a single seed, the
+        gain over k-means where there is no k-means.
     """
     test = pd.DataFrame([record for record in records if record["split"] == "test"])
     test["fit_seconds"] = test.fit_seconds.astype(float) + test.pretrain_seconds.astype(
@@ -277,7 +285,8 @@ def paired_gains(records, score: str = "acc_train_mapping") -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a pair: `method`, `before`, `seeds` that both have, `gain` (mean difference), `plus or minus` (half the 95 % interval, NaN for one
+        One row a pair: `method`, `before`, `seeds` that both have, `gain` (mean difference), `plus
+        or minus` (half the 95 % interval, NaN for one
         seed) and `verdict`.
     """
     table = pd.DataFrame([record for record in records if record["split"] == "test"]).pivot_table(
@@ -310,7 +319,11 @@ def paired_gains(records, score: str = "acc_train_mapping") -> pd.DataFrame:
 
 # %% ../nbs/09_evaluation.ipynb #fdc794d1
 def cost_table(records) -> pd.DataFrame:
-    "What each method costs, median over seeds: seconds to fit, alone and with the pretraining it builds on, seconds to predict, memory, and its inertia."
+    """What each method costs, median over seeds.
+
+    Seconds to fit, alone and with the pretraining it builds on, seconds to predict, memory, and its
+    inertia.
+    """
     train = pd.DataFrame([record for record in records if record["split"] == "train"])
     numbers = {
         "fit_seconds": "fit seconds",
@@ -334,7 +347,10 @@ def cost_table(records) -> pd.DataFrame:
 
 # %% ../nbs/09_evaluation.ipynb #c3f76564
 def pareto_front(cost, quality) -> np.ndarray:
-    "Whether each point (n,) is on the front: no other costs at most as much and is at least as good, and is better in one of the two."
+    """Whether each point (n,) is on the Pareto front.
+
+    No other costs at most as much and is at least as good, and is better in one of the two.
+    """
     cost, quality = np.asarray(cost, dtype=float), np.asarray(quality, dtype=float)
     no_worse = (cost[:, None] <= cost) & (quality[:, None] >= quality)
     better = (cost[:, None] < cost) | (quality[:, None] > quality)
@@ -342,7 +358,10 @@ def pareto_front(cost, quality) -> np.ndarray:
 
 # %% ../nbs/09_evaluation.ipynb #e06e0e48
 def inertia(points, clusters) -> tuple[float, float]:
-    """Sum of squared distances (n, d) to the means of `clusters` (n,), and its share of the sum of squares to the overall mean."""
+    """Sum of squared distances of points (n, d) to the means of their clusters (n,).
+
+    And its share of the sum of squares to the overall mean.
+    """
     points, total = np.asarray(points, dtype=np.float64), 0.0
     for cluster in np.unique(clusters):
         members = points[clusters == cluster]
@@ -351,7 +370,10 @@ def inertia(points, clusters) -> tuple[float, float]:
 
 # %% ../nbs/09_evaluation.ipynb #767ea669
 def class_order(shares) -> np.ndarray:
-    "Order of the classes that puts those confused with each other side by side; `shares` (k, k) are the rows of a confusion matrix."
+    """Order of the classes that puts those confused with each other side by side.
+
+    `shares` (k, k) are the rows of a confusion matrix.
+    """
     shares = np.asarray(shares, dtype=float)
     closeness = (shares + shares.T) / 2
     distance = closeness.max() - closeness
@@ -360,7 +382,10 @@ def class_order(shares) -> np.ndarray:
 
 # %% ../nbs/09_evaluation.ipynb #40d441ac
 def within_between(points, clusters) -> float:
-    "Mean distance of points (n, d) to the centre of their cluster over the mean distance between centres; noise is left out, NaN for a single cluster."
+    """Mean distance of points (n, d) to their cluster's centre over that between centres.
+
+    Noise is left out; NaN for a single cluster.
+    """
     points, clusters = np.asarray(points, dtype=float), np.asarray(clusters)
     found = np.unique(clusters[clusters >= 0])
     if len(found) < 2:

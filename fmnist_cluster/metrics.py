@@ -28,7 +28,8 @@ def _paired(labels_true, labels_pred):
     true, pred = np.asarray(labels_true), np.asarray(labels_pred)
     if true.ndim != 1 or true.shape != pred.shape or len(true) == 0:
         raise InputError(
-            f"labels have shapes {true.shape} and {pred.shape}; expected two lists of the same length, not empty."
+            f"labels have shapes {true.shape} and {pred.shape}; "
+            "expected two lists of the same length, not empty."
         )
     if not all(np.issubdtype(labels.dtype, np.integer) for labels in (true, pred)):
         raise InputError(

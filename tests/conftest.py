@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from book import CHAPTERS, chapters
 from hypothesis import HealthCheck, settings
 
 # small fits: threads that wait for each other cost more than they bring, above all on busy cores
@@ -17,8 +18,6 @@ for name, value in {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}.items(
 pytest_plugins = ["small_book"]
 
 ROOT = Path(__file__).resolve().parent.parent
-from book import CHAPTERS, chapters
-
 # the main line's chapters that fit something: no label may reach them
 TRAINING = [
     chapter

@@ -1,4 +1,7 @@
-"Make the reference run; bring its outputs into the notebooks and its tables and costs into results/reference/."
+"""Make the reference run; bring its outputs into the notebooks, its tables into the results.
+
+The tables and costs go into results/reference/.
+"""
 
 import argparse
 import base64
@@ -20,15 +23,16 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "workflow")]
 
-import run
-from book import CHAPTERS, chapters, seed_folder
+# a script: what lies beside it is found only now
+import run  # noqa: E402
+from book import CHAPTERS, chapters, seed_folder  # noqa: E402
 
-from fmnist_cluster import ContrastiveClassifier
-from fmnist_cluster.core import InputError
-from fmnist_cluster.data import class_names, load_images, load_labels
-from fmnist_cluster.metrics import class_scores, external_scores, match_clusters
-from fmnist_cluster.runs import runs_root, stage_metrics
-from fmnist_cluster.saving import load_artefact, save_artefact
+from fmnist_cluster import ContrastiveClassifier  # noqa: E402
+from fmnist_cluster.core import InputError  # noqa: E402
+from fmnist_cluster.data import class_names, load_images, load_labels  # noqa: E402
+from fmnist_cluster.metrics import class_scores, external_scores, match_clusters  # noqa: E402
+from fmnist_cluster.runs import runs_root, stage_metrics  # noqa: E402
+from fmnist_cluster.saving import load_artefact, save_artefact  # noqa: E402
 
 REFERENCE = ROOT / "results" / "reference"
 ABSOLUTE = re.compile(r"(?<![\w.~/:])/(?:root|home|tmp|work|opt|mnt|srv|var|usr|Users)/[\w.-]+")
@@ -62,27 +66,32 @@ def kept_outputs(chapter, cell):
         found = ABSOLUTE.search(json.dumps(words))
         if found:
             raise InputError(
-                f"{name_of(chapter, cell)} shows the absolute path {found[0]}; show it relative to the project."
+                f"{name_of(chapter, cell)} shows the absolute path {found[0]}; "
+                "show it relative to the project."
             )
     return outputs
 
 
 def with_outputs(chapter, notebook, executed):
-    "The notebook with the outputs of the executed one, matched by cell id; InputError where the code differs."
+    """Return the notebook with the outputs of the executed one, matched by cell id.
+
+    InputError where the code differs.
+    """
     done = {cell.id: cell for cell in executed.cells}
     for cell in notebook.cells:
         if cell.cell_type != "code":
             continue
         if cell.id not in done or done[cell.id].source != cell.source:
             raise InputError(
-                f"{name_of(chapter, cell)} is not the code that was run; run `make reference` again."
+                f"{name_of(chapter, cell)} is not the code that was run; "
+                "run `make reference` again."
             )
         cell.outputs, cell.execution_count = kept_outputs(chapter, done[cell.id]), None
     return notebook
 
 
 def lighten(notebook):
-    "Pictures in 256 colours where that makes them smaller: half the size of a notebook full of small images."
+    "Give pictures 256 colours where that makes them smaller: half the size of many notebooks."
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         if "image/png" not in output.get("data", {}):
             continue
@@ -116,7 +125,10 @@ def machine():
 
 
 def cost(folder, chapter):
-    "Wall seconds and peak memory of one stage. A fit that was loaded, not made, counts with what it took when it was made."
+    """Return the wall seconds and peak memory of one stage.
+
+    A fit that was loaded, not made, counts with what it took when it was made.
+    """
     facts, measured = stage_metrics(folder), pd.read_csv(folder / "benchmark.tsv", sep="\t").iloc[0]
     began = (folder / "metrics.json").stat().st_mtime - measured.s
     kept = [*folder.glob("*/fit.json"), *folder.rglob("made.json")]
@@ -137,7 +149,10 @@ def cost(folder, chapter):
 
 
 def costs(dataset, runs, seeds):
-    "What every chapter of these runs cost, on the seed where it was quickest (other work can only slow it down), beside what is on record for other presets."
+    """Return what every chapter of these runs cost, beside what is on record for other presets.
+
+    On the seed where it was quickest: other work can only slow it down.
+    """
     file = REFERENCE / "chapters.json"
     places = [
         (runs_root() / run / dataset / seed_folder(seed, chapter), chapter)
@@ -159,7 +174,11 @@ def costs(dataset, runs, seeds):
 
 
 def ship(base, seeds):
-    "Put the full recipe's model of these seeds whose heads ended with the lowest mean loss into the package, its clusters numbered as the classes they stand for, with its card."
+    """Put one contrastive model of these seeds into the package, with its card.
+
+    The one whose heads ended with the lowest mean loss; its clusters are numbered as the classes
+    they stand for.
+    """
     folders = [base / seed_folder(seed, "08_contrastive") / "pseudo_label_full" for seed in seeds]
     models = [ContrastiveClassifier.load(folder) for folder in folders]
     kept = [model.head_losses_[: len(model.network_.heads)].mean() for model in models]
@@ -208,7 +227,7 @@ def card(model, seeds, facts, size):
 
 
 def main(seeds, dataset, run_name, preset="full"):
-    "Run what is missing, then copy; nothing is copied unless everything can be. Returns the exit code."
+    "Run what is missing, then copy, if everything can be copied; the exit code."
     recorded = [
         "09_evaluation.on_record=true"
     ]  # seeds add up: those fitted elsewhere stay in the tables
@@ -248,7 +267,8 @@ def main(seeds, dataset, run_name, preset="full"):
     )  # the README's picture
     save_artefact(REFERENCE / "chapters.json", costs(dataset, (run_name, "quick"), seeds))
     print(
-        f"Outputs of {len(filled)} notebooks and {len(list(REFERENCE.iterdir()))} files in results/reference/ are from this run; `make readme` comes next."
+        f"Outputs of {len(filled)} notebooks and {len(list(REFERENCE.iterdir()))} files in "
+        "results/reference/ are from this run; `make readme` comes next."
     )
     return 0
 

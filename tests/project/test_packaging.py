@@ -126,7 +126,8 @@ def test_names_and_commands_are_there_without_what_is_heavy(installed, tmp_path)
         "import sys, fmnist_cluster\n"
         "assert not {'torch', 'numpy'} & set(sys.modules)\n"
         "assert {'IDEC', 'Autoencoder', 'InputError'} <= set(dir(fmnist_cluster))\n"
-        "from fmnist_cluster import Autoencoder, IDEC; print(IDEC.__module__, fmnist_cluster.__version__)"
+        "from fmnist_cluster import Autoencoder, IDEC\n"
+        "print(IDEC.__module__, fmnist_cluster.__version__)"
     )
     for words, expected in (
         (["-c", program], "fmnist_cluster.dec 0."),

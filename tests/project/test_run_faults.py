@@ -81,7 +81,6 @@ def test_run_says_loudly_that_it_fell_back(no_network, monkeypatch, tmp_path, ca
 
 
 def test_run_ends_in_one_line_and_not_zero(tmp_path):
-    refused = call(
-        "-m", "fmnist_cluster", "run", "--dataset", "cifar", FMNIST_CLUSTER_RUNS=str(tmp_path / "runs")
-    )
+    words = ["-m", "fmnist_cluster", "run", "--dataset", "cifar"]
+    refused = call(*words, FMNIST_CLUSTER_RUNS=str(tmp_path / "runs"))
     assert refused.returncode == 1 and len(refused.stderr.strip().splitlines()) == 1
