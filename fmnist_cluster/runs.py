@@ -182,11 +182,9 @@ def _is_ours(item):
     module = str(getattr(item, "__module__", ""))
     if module.partition(".")[0] == "fmnist_cluster" or module == "__main__":
         return True
-    try:
-        file = inspect.getfile(item)
-    except (TypeError, OSError):
-        return False
-    return not any(part in file for part in _LIBRARIES)
+    functions = [item] if inspect.isfunction(item) else vars(item).values()
+    files = [each.__code__.co_filename for each in functions if inspect.isfunction(each)]
+    return bool(files) and not any(part in files[0] for part in _LIBRARIES)
 
 # %% ../nbs/91_runs.ipynb #3606d292
 def _codes(code):
