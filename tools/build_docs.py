@@ -81,8 +81,8 @@ def rich_output(folder, name):
 
 
 def to_place(link) -> str:
-    "Turn a matched link of nbdev's into page and place, whose names here have no dot."
-    return link[1] + (link[2] or "").replace(".", "")
+    "Turn a matched link of nbdev's into page and place; that of a method is its class."
+    return link[1] + (link[2] or "").partition(".")[0]
 
 
 def unlinked(block) -> str:
