@@ -454,7 +454,7 @@ def test_what_a_cell_may_ask_for(tmp_path):
     assert (tmp_path / "all_files" / "1.png").read_bytes().startswith(b"\x89PNG")
     assert "1_000_000 * 2 * 3" in shown and "hidden()" not in shown and "secret" not in shown
     assert "fit: 100%\nred</code>" in shown and "10%\r" not in shown and "&lt;Figure" not in shown
-    assert "# As in `g`." in shown and 'href="all.html#cf"' in shown and 'id="cf"' in shown
+    assert "# As in `g`." in shown and 'href="all.html#c"' in shown and 'id="cf"' in shown
     assert "2016) and" in shown and re.search(
         r'<span class="together"><math.*?</math>,</span>\s+so', shown, re.DOTALL
     )
