@@ -16,7 +16,7 @@ SIZES = ("contrastive_epochs", "min_steps", "n_heads", "head_epochs", "encoder")
 
 @pytest.mark.long
 def test_on_digits_the_chapters_own_parameters_beat_k_means_on_pixels():
-    chapter = defaults("07_pseudo_label")
+    chapter = defaults("08_contrastive")
     X, y, X_test, y_test = (
         load("digits", split) for split in ("train", "test") for load in (load_images, load_labels)
     )
@@ -34,7 +34,7 @@ def test_on_digits_the_chapters_own_parameters_beat_k_means_on_pixels():
 
 
 def test_the_preset_for_a_gpu_runs_one_pass_on_the_processor():
-    preset = yaml.safe_load((ROOT / overrides("07_pseudo_label", "gpu")).read_text())
+    preset = yaml.safe_load((ROOT / overrides("08_contrastive", "gpu")).read_text())
     settings = {name: value for name, value in preset.items() if name in SIZES}
     assert settings.pop("contrastive_epochs") >= 100 and settings.pop("head_epochs") >= 10
     X = load_images("digits")[:200]
