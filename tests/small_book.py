@@ -30,7 +30,7 @@ SCORES = """base = stage.folder.parent
 seeds = sorted(int(folder.name[5:]) for folder in base.glob("seed=*"))
 part = {s: np.load(base / f"seed={s}/06_second/part1.npy") for s in seeds}
 score = {s: float(part[s].mean()) for s in seeds}"""
-RECORDS = """records = [
+EVALUATED = """records = [
     dict(method="scaled", dataset=dataset, split="test", seed=s,
          acc_train_mapping=v, nmi=v, ari=v, f1=[v, v])
     for s, v in score.items()
@@ -85,5 +85,5 @@ def small_project(tmp_path_factory):
         PARTS,
         "stage.finish();",
     )
-    notebook(project / "nbs/09_evaluation.ipynb", "", SCORES, RECORDS, over_seeds=True)
+    notebook(project / "nbs/09_evaluation.ipynb", "", SCORES, EVALUATED, over_seeds=True)
     return project

@@ -123,7 +123,7 @@ if __name__ == "__main__":
     what, *words = sys.argv[1:]
     if what == "share":
         source, target = (Path(word).parent for word in words)
-        with held(source, timeout=600), held(target):
+        with held(source, timeout=5), held(target):
             share(source, target)
     else:
         with held(Path(words[2]).parent):
