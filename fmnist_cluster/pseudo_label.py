@@ -488,7 +488,7 @@ class SupervisedClassifier(ClassifierMixin, ImageEstimator):
             return config
         names = ("encoder", "batch_size", "lr", "precision", "device", "random_state", "verbose")
         kept = {name: given[name] for name in names} | {"epochs": given["epochs_per_round"]}
-        classes = {"classes_": list(range(given["n_clusters"]))}
+        classes = {"classes_": np.arange(given["n_clusters"])}
         return config | {"parameters": kept, "fitted": config["fitted"] | classes}
 
 # %% ../nbs/07_pseudo_label.ipynb #f010ff3c

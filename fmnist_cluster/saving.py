@@ -332,6 +332,11 @@ class SafeModel:
         super().__init_subclass__(**kwargs)
         SafeModel._classes[cls.__module__, cls.__name__] = cls
 
+    @staticmethod
+    def _upgrade(config):
+        "The config of a saved model, in today's names; a class that renamed its parameters says how."
+        return config
+
     def _state(self):
         "Fitted tensors by name, and the fitted plain values."
         tensors: dict[str, torch.Tensor] = {}
@@ -404,6 +409,7 @@ class SafeModel:
             )
         config, tensors = read_model(path)
         try:
+            config = cls._upgrade(config)
             return _restored(_rebuild(config, cls), config["fitted"], tensors)
         except _UNREADABLE as error:
             raise _unreadable(Path(path) / "model.safetensors", error) from None
