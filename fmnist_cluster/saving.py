@@ -334,7 +334,7 @@ class SafeModel:
 
     @staticmethod
     def _upgrade(config):
-        "The config of a saved model, in today's names; a class that renamed its parameters says how."
+        "The config of a saved model, in the names of today; a class that renamed any overrides this."
         return config
 
     def _state(self):
