@@ -334,7 +334,7 @@ class SafeModel:
 
     @staticmethod
     def _upgrade(config):
-        "The config of a saved model, in the names of today; a class that renamed any overrides this."
+        "The config of a saved model, in the names of today, where a class renamed any."
         return config
 
     def _state(self):
