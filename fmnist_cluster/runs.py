@@ -92,12 +92,9 @@ def _assigned(source):
 
 def unknown_parameters(history: list[str]) -> set[str]:
     "Names that papermill's injected cell sets and the tagged cell before it does not."
-    pairs = [
-        (tagged, injected)
-        for tagged, injected in zip(history, history[1:])
-        if injected.startswith("# Parameters\n")
-    ]
-    return set().union(*(_assigned(injected) - _assigned(tagged) for tagged, injected in pairs))
+    pairs = zip(history, history[1:])
+    injected = [(old, new) for old, new in pairs if new.startswith("# Parameters\n")]
+    return set().union(*(_assigned(new) - _assigned(old) for old, new in injected))
 
 # %% ../nbs/91_runs.ipynb #baa57f4b
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -339,15 +336,13 @@ def _release(folder):
 # %% ../nbs/91_runs.ipynb #363b79b1
 def _fit_made_before(estimator, folder, key):
     "The fitted model in `folder` and what it cost, if its fingerprint is `key` and it is whole."
-    if not (folder / "fit.json").exists():
-        return None
     try:
         known = load_artefact(folder / "fit.json")
         if known.pop("fingerprint", None) != key:
             return None
         return type(estimator).load(folder), known
     except InputError:
-        return None  # damaged: it is made anew
+        return None  # not there or damaged: it is made anew
 
 
 def _arrays_made_before(folder, key):
@@ -366,20 +361,16 @@ def _arrays_made_before(folder, key):
 
 def _shown(folder):
     "A folder relative to where the runs lie, so that a page made elsewhere reads the same."
-    try:
-        return str(folder.relative_to(runs_root().parent))
-    except ValueError:
-        return folder.name
+    return os.path.relpath(folder, runs_root().parent)
 
 
 def _checksums(folder):
     "sha256 of every file below `folder` that a chapter may read, by name."
-    endings = ("npy", "csv", "json", "safetensors")
-    files = [file for ending in endings for file in folder.rglob(f"[!.]*.{ending}")]
-    read = sorted(file for file in files if file.name != "metrics.json")
+    endings = (".npy", ".csv", ".json", ".safetensors")
     return {
         file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in read
+        for file in sorted(folder.rglob("[!.]*"))
+        if file.suffix in endings and file.name != "metrics.json"
     }
 
 # %% ../nbs/91_runs.ipynb #a3e9768d
@@ -438,8 +429,7 @@ class Stage:
     def _repr_markdown_(self):
         "A small table of what is in force."
         rows = {"data set": self.dataset, "seed": self.seed, "preset": self.preset}
-        rows |= self.parameters
-        rows["device"] = device_name(self.device)
+        rows |= self.parameters | {"device": device_name(self.device)}
         rows["package"] = f"{_version('fmnist_cluster')}, commit {commit()}"
         rows["writes"] = f"`{_shown(self.folder)}`"
         lines = [f"| {name} | {value} |" for name, value in rows.items()]

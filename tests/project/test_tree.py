@@ -268,6 +268,23 @@ def test_no_line_of_code_is_wider_than_100_columns():
     assert wide == []
 
 
+def lines_of_code(source):
+    "Number of lines, docstrings left out."
+    docstrings = [
+        node.body[0]
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Module)) and ast.get_docstring(node)
+    ]
+    in_docstrings = sum(each.end_lineno - each.lineno + 1 for each in docstrings)
+    return len(source.splitlines()) - in_docstrings
+
+
+@pytest.mark.parametrize("module", sorted(PACKAGE))
+def test_a_room_stays_small(module):
+    limit = 260 if module == "core" else 450
+    assert lines_of_code(PACKAGE[module].read_text()) <= limit
+
+
 def test_ruff_finds_nothing():
     by_hand = [f"fmnist_cluster/{name}.py" for name in WRITTEN_BY_HAND]
     formatted = ["nbs", "tests", "tools", "workflow", "benchmarks", "setup.py", *by_hand]
