@@ -97,5 +97,5 @@ lock: $(STAMP)  ## requirements.lock from settings.ini, pins kept where they fit
 	    $(BIN)/uv pip compile - --resolution lowest-direct --universal --python-version 3.11 --generate-hashes --quiet \
 	    --no-emit-index-url --custom-compile-command "make lock" --upgrade -o requirements-lowest.lock
 
-hooks: $(STAMP)  ## git hooks that keep notebooks clean and merges readable
-	@mkdir -p .git/hooks && $(BIN)/nbdev_install_hooks
+hooks: $(STAMP)  ## git hooks that keep notebooks clean, code formatted and merges readable
+	@mkdir -p .git/hooks && $(BIN)/nbdev_install_hooks && cp tools/pre-commit .git/hooks/
